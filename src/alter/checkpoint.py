@@ -1,0 +1,276 @@
+"""The model directory: what ships. Readable without our code; adapters of kind `lora` are in PEFT's own layout.
+
+    model/
+        alter_config.json            the base, the MTA, the tasks with labels, templates and metrics
+        adapters/<task>/             adapter_config.json, adapter_model.safetensors
+        shared/<j>/                  the same for each shared adapter
+        gates.safetensors            selector and gate of every site
+        heads.safetensors            one head per task
+        backbone.safetensors         only where training changed the backbone (preset alter)
+        README.md                    model card
+
+Shapes: L sites.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from transformers import PreTrainedTokenizerBase
+
+from alter import __version__
+from alter.backbones._load import base_fingerprint, load_base
+from alter.config import Settings, parse
+from alter.data.encode import Scale
+from alter.errors import CheckpointError, ConfigError
+from alter.model import MTAModel
+from alter.nn.routing import Router
+from alter.recipe import HeadSettings, MTASettings
+from alter.results import write_json, write_text
+from alter.tasks.spec import TaskSpec
+from alter.tensors import load_tensors, save_tensors, write_error
+
+FORMAT = 1
+CONFIG = "alter_config.json"
+
+
+class BaseInfo(Settings):
+    """The base model that a model directory builds on."""
+
+    name: str
+    """As the recipe names it."""
+    revision: str | None = None
+    """Revision of a hub model."""
+    model_type: str
+    """transformers' name of the family."""
+    fingerprint: str
+    """Tells another base under the same name."""
+    trained: bool = False
+    """Whether backbone.safetensors replaces the base's weights."""
+
+
+class AlterConfig(Settings):
+    """alter_config.json."""
+
+    format: int = FORMAT
+    """Version of this layout."""
+    alter_version: str
+    """The version that wrote it."""
+    name: str
+    """The recipe's name."""
+    base: BaseInfo
+    """The base model."""
+    preset: str
+    """The recipe's preset."""
+    router: Router
+    """What weighs the adapters: selector (stage 1 was released) or gate (stage 2)."""
+    max_length: int
+    """Longest input in tokens."""
+    mta: MTASettings
+    """The module."""
+    heads: HeadSettings
+    """The heads."""
+    tasks: list[TaskSpec]
+    """The tasks, in the order of their ids."""
+    scales: dict[str, tuple[float, float]] = {}
+    """Regression task -> (mean, std) of its training numbers."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loaded:
+    """A model directory, loaded."""
+
+    config: AlterConfig
+    model: MTAModel
+    tokenizer: PreTrainedTokenizerBase
+    scales: Mapping[str, Scale]
+
+
+def adapter_folder(names: Sequence[str], position: int, num_adapters: int) -> str:
+    """Return where an adapter lies: `adapters/<task>` for task adapters, `shared/<j>` for shared ones."""
+    if position >= num_adapters:
+        return f"shared/{position - num_adapters}"
+    return f"adapters/{names[position] if num_adapters == len(names) else f'adapter-{position}'}"
+
+
+def save_model(model: MTAModel, config: AlterConfig, folder: Path, *, card: str) -> None:
+    """Write a model directory whole or not at all; one that is there already is replaced.
+
+    Raises:
+        TrainingError: the disk is full; what was there before is untouched.
+    """
+    draft = folder.with_name(f".{folder.name}.{os.getpid()}")
+    shutil.rmtree(draft, ignore_errors=True)
+    try:
+        draft.mkdir(parents=True)
+        groups = model.parameter_groups()
+        for position in range(model.num_adapters + model.settings.num_shared):
+            _save_adapter(model, config, position, draft / adapter_folder(model.task_names, position, model.num_adapters))
+        save_tensors({**groups["selector"], **groups["gate"]}, draft / "gates.safetensors")
+        if groups["heads"]:
+            save_tensors(groups["heads"], draft / "heads.safetensors")
+        if config.base.trained:
+            save_tensors(groups["backbone"], draft / "backbone.safetensors")
+        write_json(config.model_dump(exclude={"tasks": {"__all__": {"source", "cap", "weight"}}}), draft / CONFIG)
+        write_text(card, draft / "README.md")
+        shutil.rmtree(folder, ignore_errors=True)
+        draft.replace(folder)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise write_error(error, folder) from error
+
+
+def _adapter_tensors(model: MTAModel, position: int) -> dict[str, torch.nn.Parameter]:
+    """Return one adapter's parameters at all sites, by the names they have on disk."""
+    found: dict[str, torch.nn.Parameter] = {}
+    for ffn, mta in zip(model.ffns, model.mtas, strict=True):
+        adapters = mta.bank.adapters
+        assert isinstance(adapters, torch.nn.ModuleList)
+        for name, parameter in adapters[position].named_parameters():
+            if model.settings.adapter.kind == "lora":
+                matrix, _, projection = name.partition(".")
+                found[f"base_model.model.{ffn.paths[int(projection)]}.{matrix}.weight"] = parameter
+            else:
+                found[f"{ffn.site.owner}.{name}"] = parameter
+    return found
+
+
+def _save_adapter(model: MTAModel, config: AlterConfig, position: int, folder: Path) -> None:
+    folder.mkdir(parents=True)
+    save_tensors(_adapter_tensors(model, position), folder / "adapter_model.safetensors")
+    write_json(_adapter_config(model, config), folder / "adapter_config.json")
+
+
+def _adapter_config(model: MTAModel, config: AlterConfig) -> dict[str, Any]:
+    """Return PEFT's adapter_config.json for LoRA; for the other kinds a plain description that PEFT refuses to load."""
+    adapter = model.settings.adapter
+    common = {"base_model_name_or_path": config.base.name, "revision": config.base.revision, "alter_kind": adapter.kind}
+    if adapter.kind != "lora":
+        return {**common, "peft_type": None, "sites": [ffn.site.owner for ffn in model.ffns], "r": adapter.r}
+    return {
+        "base_model_name_or_path": config.base.name,
+        "bias": "none",
+        "fan_in_fan_out": False,
+        "inference_mode": True,
+        "lora_alpha": adapter.lora_alpha,
+        "lora_dropout": adapter.dropout,
+        "modules_to_save": None,
+        "peft_type": "LORA",
+        "r": adapter.r,
+        "revision": config.base.revision,
+        "target_modules": sorted(path for ffn in model.ffns for path in ffn.paths),
+        "task_type": "FEATURE_EXTRACTION",
+        "use_rslora": False,
+    }
+
+
+def load_config(folder: Path) -> AlterConfig:
+    """Read a model directory's alter_config.json.
+
+    Raises:
+        CheckpointError: missing, not JSON, foreign, or of a format this version does not read.
+    """
+    path = folder / CONFIG
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        raise CheckpointError(_no_model(folder)) from None
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise CheckpointError(f"{path}: cannot be read ({error}); the model directory is damaged, copy it again") from None
+    seen = content.get("format") if isinstance(content, dict) else None
+    if seen != FORMAT:
+        raise CheckpointError(
+            f"{path}: format {seen!r}; this version of alter ({__version__}) reads format {FORMAT}. Load it with the version that "
+            f"wrote it, or train again"
+        )
+    try:
+        return parse(AlterConfig, content, where=str(path))
+    except ConfigError as error:
+        raise CheckpointError(f"{error}. The file was changed by hand or written by another version of alter") from None
+
+
+def _no_model(folder: Path) -> str:
+    if not folder.exists():
+        return f"{folder}: no such folder; give a run directory or its model/ folder"
+    if (folder / "adapter_config.json").exists():
+        return f"{folder}: a single PEFT adapter, not a model of alter ({CONFIG} is missing); give the folder above adapters/"
+    if (folder / "recipe.yaml").exists():
+        return f"{folder}: a run that has not finished (no model/ in it); go on with: alter train RECIPE --output-dir {folder} --resume"
+    return f"{folder}: not a model of alter ({CONFIG} is missing); give a run directory or its model/ folder"
+
+
+def model_folder(path: str | Path) -> Path:
+    """Return the model directory that `path` means: itself, or `model/` inside a run directory."""
+    folder = Path(path)
+    return folder / "model" if (folder / "model" / CONFIG).exists() else folder
+
+
+def load_model(path: str | Path, *, device: torch.device | str = "cpu") -> Loaded:
+    """Load a model directory onto its base.
+
+    Args:
+        path: a model directory, or the run directory above it.
+        device: where to put the model.
+
+    Raises:
+        CheckpointError: truncated, foreign, or its base is another model now.
+        ModelError: the base cannot be loaded.
+    """
+    folder = model_folder(path)
+    config = load_config(folder)
+    base, tokenizer = load_base(config.base.name, revision=config.base.revision)
+    fingerprint = base_fingerprint(base)
+    if fingerprint != config.base.fingerprint:
+        raise CheckpointError(
+            f"{folder}: was trained on another '{config.base.name}' (fingerprint {config.base.fingerprint}) than the one found here "
+            f"({fingerprint}); its adapters would give wrong answers. Install the base it was trained on"
+        )
+    num_outputs = [1 if task.kind == "regression" else len(task.labels or []) for task in config.tasks]
+    names = [task.name for task in config.tasks]
+    model = MTAModel(base, task_names=names, settings=config.mta, num_outputs=num_outputs, heads=config.heads)
+    _load_parameters(model, config, folder)
+    model.router = config.router
+    model.to(device)
+    model.eval()
+    scales = {task: Scale(mean=mean, std=std) for task, (mean, std) in config.scales.items()}
+    return Loaded(config=config, model=model, tokenizer=tokenizer, scales=scales)
+
+
+def _load_parameters(model: MTAModel, config: AlterConfig, folder: Path) -> None:
+    groups = model.parameter_groups()
+    for position in range(model.num_adapters + model.settings.num_shared):
+        path = folder / adapter_folder(model.task_names, position, model.num_adapters) / "adapter_model.safetensors"
+        _fill(_adapter_tensors(model, position), path)
+    _fill({**groups["selector"], **groups["gate"]}, folder / "gates.safetensors")
+    _fill(groups["heads"], folder / "heads.safetensors")
+    if config.base.trained:
+        _fill(groups["backbone"], folder / "backbone.safetensors")
+
+
+def _fill(parameters: Mapping[str, torch.nn.Parameter], path: Path) -> None:
+    """Copy a file's tensors into parameters; every name and shape must fit.
+
+    Raises:
+        CheckpointError: one does not.
+    """
+    tensors = load_tensors(path)
+    missing, extra = sorted(parameters.keys() - tensors.keys()), sorted(tensors.keys() - parameters.keys())
+    if missing or extra:
+        raise CheckpointError(
+            f"{path}: does not fit its alter_config.json: missing {missing[:3] or 'none'}, unexpected {extra[:3] or 'none'} "
+            f"({len(missing)} and {len(extra)} in all); the directory mixes files of different models, copy it again"
+        )
+    with torch.no_grad():
+        for name, parameter in parameters.items():
+            if tensors[name].shape != parameter.shape:
+                shapes = f"{tuple(tensors[name].shape)} in the file, {tuple(parameter.shape)} expected"
+                raise CheckpointError(f"{path}: {name} has another shape ({shapes}); the file belongs to another model")
+            parameter.copy_(tensors[name])

@@ -1,0 +1,1 @@
+"""Tensors: the MTA module at one site, its adapters and its gates."""

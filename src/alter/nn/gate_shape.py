@@ -1,0 +1,87 @@
+"""What a selector or gate is built from and what it sees: the contract of `nn/gates/`.
+
+A gate file defines `GATE`, an `nn.Module` class:
+
+    GATE(shape: GateShape, settings: GateSettings)
+    gate(inputs: GateInputs) -> Weights          over task adapters 0..N-1 and shared adapters N..N+M-1
+    gate.start_from(weights_TN)                  begin at stage 1's weights, as far as the kind can
+
+Shapes: B rows, S tokens, D site width, T tasks, N task adapters, M shared adapters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from alter.nn.mixing import Weights
+
+
+@dataclass(frozen=True, kw_only=True)
+class GateShape:
+    """Sizes at one site; a selector (stage 1) has no shared adapters to weigh, so its `num_shared` is 0."""
+
+    role: Literal["selector", "gate"]
+    num_tasks: int
+    num_adapters: int
+    num_shared: int
+    dim: int
+    output_dim: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class GateInputs:
+    """What a gate may look at.
+
+    Attributes:
+        x_BSD: what the FFN reads.
+        task_ids_B: task of each row.
+        mask_BS: 1 for tokens, 0 for padding, or None.
+        selected: the selector's weights for these rows; None inside the selector itself.
+        outputs: (x, weights) -> the weighed adapters' output, for gates that look at outputs.
+    """
+
+    x_BSD: torch.Tensor
+    task_ids_B: torch.Tensor
+    mask_BS: torch.Tensor | None
+    selected: Weights | None
+    outputs: Callable[[torch.Tensor, Weights], torch.Tensor]
+
+
+def owned_adapters(num_tasks: int, num_adapters: int, num_owned: int) -> torch.Tensor:
+    """Return the adapters each task owns, (T, num_owned): its own and the next ones, wrapping around."""
+    owned = min(num_owned, num_adapters)
+    return (torch.arange(num_tasks)[:, None] + torch.arange(owned)[None, :]) % num_adapters
+
+
+def with_shared(task: Weights, shared_values: torch.Tensor, *, num_adapters: int) -> Weights:
+    """Join weights over task adapters with weights over all shared adapters.
+
+    Args:
+        task: weights over task adapters.
+        shared_values: (B, M) or (B, S, M).
+        num_adapters: N, where the shared adapters begin.
+    """
+    num_shared = shared_values.shape[-1]
+    values = task.values
+    if values.dim() < shared_values.dim():
+        values = values.unsqueeze(1).expand(*shared_values.shape[:-1], -1)
+    elif shared_values.dim() < values.dim():
+        shared_values = shared_values.unsqueeze(1).expand(*values.shape[:-1], -1)
+    index = task.index
+    if index is None:
+        values = torch.nn.functional.pad(values, (0, num_adapters - values.shape[-1]))
+        return Weights(values=torch.cat([values, shared_values], dim=-1))
+    shared = torch.arange(num_adapters, num_adapters + num_shared, device=values.device).expand(*index.shape[:-1], -1)
+    return Weights(values=torch.cat([values, shared_values], dim=-1), index=torch.cat([index, shared], dim=-1))
+
+
+def keep_top(values: torch.Tensor, top_k: int | None) -> Weights:
+    """Keep the `top_k` largest weights of the last dimension, renormalised to the same sum; all of them where None."""
+    if top_k is None or top_k >= values.shape[-1]:
+        return Weights(values=values)
+    kept, index = values.topk(top_k, dim=-1)
+    return Weights(values=kept * (values.sum(-1, keepdim=True) / kept.sum(-1, keepdim=True)), index=index)

@@ -1,0 +1,1 @@
+"""Selectors and gates, one file per kind: presence registers."""

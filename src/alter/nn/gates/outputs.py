@@ -1,0 +1,61 @@
+"""The paper's gate network: softmax(W2 relu(W1 [o_t ; o_1 ; .. ; o_M])) over the task's output o_t and M shared adapters' outputs.
+
+o_t is the task's own mixture (its adapters weighed by the selector), o_j shared adapter j; all are read at the row's FIRST token;
+hidden width D, no bias, one network per site for all tasks. ALTER (arXiv 2309.11042) and its authors' reference code.
+
+Because the first token's position is all the gate reads, adapters run on that one token for it. The weights sum to one and start near
+1 / (M + 1), so stage 2 does not start at stage 1's function here: the one gate kind that cannot.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from alter.nn.gate_shape import GateInputs, GateShape, with_shared
+from alter.nn.mixing import Weights
+from alter.recipe import GateSettings
+
+
+class OutputsGate(nn.Module):
+    """W1 (D, (M + 1) O) and W2 (M + 1, D)."""
+
+    def __init__(self, shape: GateShape, settings: GateSettings) -> None:
+        super().__init__()
+        self.num_adapters = shape.num_adapters
+        self.num_shared = shape.num_shared
+        self.hidden = nn.Linear((shape.num_shared + 1) * shape.output_dim, shape.dim, bias=False)
+        self.out = nn.Linear(shape.dim, shape.num_shared + 1, bias=False)
+
+    def start_from(self, weights_TN: torch.Tensor) -> None:
+        """Do nothing: the task's part is the selector's mixture already, and the network starts at random."""
+
+    def forward(self, inputs: GateInputs) -> Weights:
+        """Return g_0 w_t over task adapters and g_1..g_M over shared ones, by row."""
+        selected = inputs.selected
+        assert selected is not None
+        num_rows, num_options = inputs.x_BSD.shape[0], self.num_shared + 1
+        first_B1D = _first_token(inputs.x_BSD, inputs.mask_BS)
+        options = self._options(selected, num_rows)
+        outputs = inputs.outputs(first_B1D.repeat_interleave(num_options, dim=0), options)
+        gates_BG = torch.softmax(self.out(torch.relu(self.hidden(outputs.reshape(num_rows, -1)))), dim=-1)
+        task = Weights(values=selected.values * gates_BG[:, :1], index=selected.index)
+        return with_shared(task, gates_BG[:, 1:], num_adapters=self.num_adapters)
+
+    def _options(self, selected: Weights, num_rows: int) -> Weights:
+        """Return per row the M + 1 things to look at, as dense weights over all adapters, (B (M + 1), N + M)."""
+        num_all = self.num_adapters + self.num_shared
+        task_B1E = selected.dense(num_all).unsqueeze(1)
+        shared_ME = torch.eye(num_all, dtype=task_B1E.dtype, device=task_B1E.device)[self.num_adapters :]
+        return Weights(values=torch.cat([task_B1E, shared_ME.expand(num_rows, -1, -1)], dim=1).flatten(0, 1))
+
+
+def _first_token(x_BSD: torch.Tensor, mask_BS: torch.Tensor | None) -> torch.Tensor:
+    """Return the first token that is no padding (rows may be padded on the left), (B, 1, D)."""
+    if mask_BS is None:
+        return x_BSD[:, :1]
+    position_B = mask_BS.to(torch.int32).argmax(dim=1)
+    return x_BSD.gather(1, position_B[:, None, None].expand(-1, 1, x_BSD.shape[-1]))
+
+
+GATE = OutputsGate

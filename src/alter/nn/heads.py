@@ -1,0 +1,73 @@
+"""Per-task heads of an encoder-only model, as one padded bank: a batch may mix tasks, and there is no loop over them.
+
+A classification task has one output per label, a regression task one output. The padded outputs of smaller tasks are -inf, so softmax
+and argmax never see them.
+
+Shapes: B rows, S tokens, D model width, T tasks, C outputs of the largest task.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+from torch.nn.utils.rnn import pad_sequence
+
+from alter.nn.gates.linear import mean_over_tokens
+from alter.recipe import HeadSettings
+
+
+class Head(nn.Module):
+    """One task's head: `linear` (weight, bias), and for kind `mlp` a dense layer with tanh before it."""
+
+    def __init__(self, dim: int, num_outputs: int, settings: HeadSettings) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(num_outputs, dim).normal_(std=0.02))
+        self.bias = nn.Parameter(torch.zeros(num_outputs))
+        mlp = settings.kind == "mlp"
+        self.dense_weight = nn.Parameter(torch.empty(dim, dim).normal_(std=0.02)) if mlp else None
+        self.dense_bias = nn.Parameter(torch.zeros(dim)) if mlp else None
+
+
+class HeadBank(nn.Module):
+    """The heads of all tasks."""
+
+    real_TC: torch.Tensor
+
+    def __init__(self, dim: int, num_outputs: Sequence[int], settings: HeadSettings) -> None:
+        super().__init__()
+        self.pooling = settings.pooling
+        self.kind = settings.kind
+        self.dropout = nn.Dropout(settings.dropout)
+        self.heads = nn.ModuleList(Head(dim, outputs, settings) for outputs in num_outputs)
+        counts_T = torch.tensor(list(num_outputs))
+        self.register_buffer("real_TC", torch.arange(max(num_outputs))[None, :] < counts_T[:, None], persistent=False)
+
+    def forward(self, x_BSD: torch.Tensor, task_ids_B: torch.Tensor, mask_BS: torch.Tensor | None) -> torch.Tensor:
+        """Return each row's outputs under its own task's head, (B, C), -inf where its task has no such output."""
+        pooled_BD = self.dropout(pool(x_BSD, mask_BS, self.pooling))
+        if self.kind == "mlp":
+            pooled_BD = self.dropout(torch.tanh(self._dense(pooled_BD, task_ids_B)))
+        weights_TCD = pad_sequence([head.weight for head in self.heads], batch_first=True)
+        biases_TC = pad_sequence([head.bias for head in self.heads], batch_first=True)
+        logits_BC = torch.bmm(weights_TCD.index_select(0, task_ids_B), pooled_BD.unsqueeze(-1)).squeeze(-1)
+        logits_BC = logits_BC + biases_TC.index_select(0, task_ids_B)
+        return logits_BC.float().masked_fill(~self.real_TC.index_select(0, task_ids_B), float("-inf"))
+
+    def _dense(self, pooled_BD: torch.Tensor, task_ids_B: torch.Tensor) -> torch.Tensor:
+        weights_TDD = torch.stack([head.dense_weight for head in self.heads])
+        biases_TD = torch.stack([head.dense_bias for head in self.heads])
+        dense_BD = torch.bmm(weights_TDD.index_select(0, task_ids_B), pooled_BD.unsqueeze(-1)).squeeze(-1)
+        return dense_BD + biases_TD.index_select(0, task_ids_B)
+
+
+def pool(x_BSD: torch.Tensor, mask_BS: torch.Tensor | None, pooling: str) -> torch.Tensor:
+    """Return one vector per row, (B, D): the mean or the maximum over its tokens, or its first token (`cls`)."""
+    if pooling == "cls":
+        return x_BSD[:, 0]
+    if pooling == "mean":
+        return mean_over_tokens(x_BSD, mask_BS)
+    if mask_BS is not None:
+        x_BSD = x_BSD.masked_fill(mask_BS.unsqueeze(-1) == 0, torch.finfo(x_BSD.dtype).min)
+    return x_BSD.amax(dim=1)

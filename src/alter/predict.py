@@ -1,0 +1,185 @@
+"""Predictor: a model directory, ready to answer.
+
+    predictor = alter.load("runs/x")
+    [prediction] = predictor.predict("intent", ["the app crashes when I open the calendar"])
+    prediction.label, prediction.score
+
+Shapes: B rows, L sites, E adapters, C outputs of the largest task.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from alter.checkpoint import AlterConfig, Loaded, load_model
+from alter.data.batch import batches_by_length, collate
+from alter.data.encode import Features, Scale, encode
+from alter.errors import DataError, TaskError, did_you_mean
+from alter.evaluation import answer
+from alter.model import MTAModel
+from alter.tasks.example import Example
+from alter.tasks.read import render_inputs
+from alter.tasks.spec import TaskSpec
+
+Input = str | Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """What the model says of one input.
+
+    Attributes:
+        task: the task asked for.
+        label: the label; None for a regression.
+        value: the number of a regression; None for a classification.
+        score: probability of the label; None for a regression.
+        scores: probability of every label.
+        truncated: whether the input was longer than the model's max_length and was cut.
+        gate_weights: adapter -> weight, averaged over sites and tokens, where they were asked for.
+    """
+
+    task: str
+    label: str | None = None
+    value: float | None = None
+    score: float | None = None
+    scores: Mapping[str, float] = field(default_factory=dict)
+    truncated: bool = False
+    gate_weights: Mapping[str, float] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the fields that say something, for JSON."""
+        full = {
+            "task": self.task, "label": self.label, "value": self.value, "score": self.score, "scores": dict(self.scores),
+            "truncated": self.truncated or None, "gate_weights": dict(self.gate_weights),
+        }  # fmt: skip
+        return {key: value for key, value in full.items() if value not in (None, {})}
+
+
+class Predictor:
+    """Answers for any of a model's tasks.
+
+    Args:
+        loaded: the model directory, loaded.
+    """
+
+    def __init__(self, loaded: Loaded) -> None:
+        self.config: AlterConfig = loaded.config
+        self.model: MTAModel = loaded.model
+        self.tokenizer = loaded.tokenizer
+        self.scales = loaded.scales
+        self._specs = {task.name: task for task in loaded.config.tasks}
+
+    @property
+    def tasks(self) -> list[str]:
+        """The tasks' names."""
+        return list(self._specs)
+
+    def task(self, name: str) -> TaskSpec:
+        """Return a task.
+
+        Raises:
+            TaskError: the model has no such task.
+        """
+        if name not in self._specs:
+            raise TaskError(f"this model has no task '{name}'; {did_you_mean(name, self._specs)}")
+        return self._specs[name]
+
+    def scale(self, task: str) -> Scale:
+        """Return how a regression task's numbers are standardised."""
+        return self.scales.get(task, Scale())
+
+    def predict(
+        self, task: str | Sequence[str], inputs: Sequence[Input], *, batch_size: int = 64, gate_weights: bool = False
+    ) -> list[Prediction]:
+        """Answer for each input.
+
+        Args:
+            task: one task for all inputs, or one per input (they may be mixed).
+            inputs: texts, or rows with the columns that the task's template reads.
+            batch_size: rows per forward pass.
+            gate_weights: whether predictions carry the weights of the adapters.
+
+        Raises:
+            TaskError: a task is unknown, or the numbers of tasks and inputs differ.
+            DataError: an input is empty or lacks a column.
+        """
+        if isinstance(inputs, str):
+            raise DataError("predict got one text; give a list of inputs, e.g. [text]")
+        names = [task] * len(inputs) if isinstance(task, str) else list(task)
+        if len(names) != len(inputs):
+            raise TaskError(f"{len(names)} tasks for {len(inputs)} inputs; give one task, or one for each input")
+        rows = [self._encode(name, given, position) for position, (name, given) in enumerate(zip(names, inputs, strict=True))]
+        found: dict[int, Prediction] = {}
+        for positions in batches_by_length(rows, batch_size):
+            chosen = [rows[position] for position in positions]
+            found.update(zip(positions, self._answer(chosen, gate_weights=gate_weights), strict=True))
+        return [found[position] for position in range(len(rows))]
+
+    def _encode(self, name: str, given: Input, position: int) -> Features:
+        spec = self.task(name)
+        text, text_pair = render_inputs(spec, given, place=f"input {position + 1}")
+        example = Example(task=name, text=text, text_pair=text_pair)
+        task_id = self.tasks.index(name)
+        [features] = encode([example], spec, task_id=task_id, tokenizer=self.tokenizer, max_length=self.config.max_length)
+        return features
+
+    def _answer(self, rows: Sequence[Features], *, gate_weights: bool) -> list[Prediction]:
+        batch = collate(rows, self.tokenizer).to(self.model.device)
+        self.model.eval()
+        with torch.inference_mode(), self.model.record_weights() as recorded:
+            logits_BC = self.model(**batch.inputs, task_ids=batch.task_ids_B).logits.float().cpu()
+        weights: list[Mapping[str, float]] = [{} for _ in rows]
+        if gate_weights:
+            weights = self._named(mean_weights(recorded, batch.inputs["attention_mask"]))
+        return [
+            self._prediction(row, logits_BC[position], weights=weights[position]) for position, row in enumerate(rows)
+        ]
+
+    def _named(self, weights_BE: torch.Tensor) -> list[Mapping[str, float]]:
+        names = adapter_names(self.model)
+        return [dict(zip(names, row, strict=True)) for row in weights_BE.tolist()]
+
+    def _prediction(self, row: Features, output_C: torch.Tensor, *, weights: Mapping[str, float]) -> Prediction:
+        spec = self.config.tasks[row.task_id]
+        given = answer(output_C, spec, self.scale(spec.name))
+        if isinstance(given, float):
+            return Prediction(task=spec.name, value=given, truncated=row.truncated, gate_weights=weights)
+        labels = spec.labels or []
+        probabilities = torch.softmax(output_C[: len(labels)], dim=-1).tolist()
+        scores = dict(zip(labels, probabilities, strict=True))
+        return Prediction(
+            task=spec.name, label=given, score=scores[given], scores=scores, truncated=row.truncated, gate_weights=weights
+        )
+
+
+def adapter_names(model: MTAModel) -> list[str]:
+    """Return a name per adapter: its task's, or `adapter-i` where there are fewer than tasks, and `shared-j`."""
+    own = len(model.task_names) == model.num_adapters
+    names = list(model.task_names) if own else [f"adapter-{position}" for position in range(model.num_adapters)]
+    return names + [f"shared-{position}" for position in range(model.settings.num_shared)]
+
+
+def mean_weights(recorded: Mapping[int, torch.Tensor], mask_BS: torch.Tensor) -> torch.Tensor:
+    """Return gate weights averaged over sites, and over real tokens where they differ by token, (B, E)."""
+    sites = []
+    for weights in recorded.values():
+        if weights.dim() == 3:
+            mask_BS1 = mask_BS.unsqueeze(-1).to(weights.dtype)
+            weights = (weights * mask_BS1).sum(1) / mask_BS1.sum(1)
+        sites.append(weights)
+    return torch.stack(sites).mean(0).cpu()
+
+
+def load(path: str | Path, *, device: torch.device | str = "cpu") -> Predictor:
+    """Load a run directory or a model directory.
+
+    Raises:
+        CheckpointError: missing, truncated, foreign, or its base is another model now.
+        ModelError: the base cannot be loaded.
+    """
+    return Predictor(load_model(path, device=device))

@@ -1,0 +1,305 @@
+"""A recipe: one YAML file that says everything about one run.
+
+    recipe YAML -> `load_recipe` (preset below, overrides on top) -> Recipe -> the resolved recipe beside the weights
+
+The settings' docstrings are the reference: `docs/reference/recipe.md` and `alter list settings` are made from them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import pydantic
+
+from alter.config import Settings, apply_overrides, load_yaml, merge, parse
+from alter.errors import ConfigError, PluginError, did_you_mean
+from alter.presets import PRESETS
+from alter.registry import Registry
+from alter.tasks.spec import TaskSpec, load_task, resolve_paths
+
+ADAPTERS = Registry("adapter kind", package="alter.nn.adapters", attribute="ADAPTER")
+GATES = Registry("gate kind", package="alter.nn.gates", attribute="GATE")
+
+Trained = Literal["task_adapters", "shared_adapters", "selector", "gate", "heads", "backbone"]
+STAGE_NAMES = ("stage1", "stage2")
+
+
+class AdapterSettings(Settings):
+    """What every adapter is."""
+
+    kind: str = "lora"
+    """`lora` (on the FFN's own projections), `bottleneck` (parallel to the FFN) or `ffn_clone` (a copy of the FFN)."""
+    r: int = pydantic.Field(default=16, ge=1)
+    """Rank (lora) or inner width (bottleneck); ffn_clone has the FFN's own width."""
+    lora_alpha: float = pydantic.Field(default=16.0, gt=0)
+    """LoRA's scale is lora_alpha / r; the other kinds have scale 1."""
+    dropout: float = pydantic.Field(default=0.0, ge=0, lt=1)
+    """Dropout on what an adapter reads, in training only."""
+
+    @pydantic.field_validator("kind")
+    @classmethod
+    def _known(cls, kind: str) -> str:
+        return _check(ADAPTERS, kind)
+
+
+class GateSettings(Settings):
+    """A selector (stage 1) or a gate (stage 2): how adapters are weighed."""
+
+    kind: str
+    """`one_hot`, `uniform`, `selector`, `task`, `linear` or `outputs`."""
+    temperature: float = pydantic.Field(default=1.0, gt=0)
+    """Temperature of the softmax (kind selector)."""
+    own_logit: float | None = None
+    """Starting logit of an owned adapter (kind selector); by default such that the owned adapters get `own_weight`."""
+    other_logit: float = 0.0
+    """Starting logit of all other adapters (kind selector)."""
+    own_weight: float = pydantic.Field(default=0.9, gt=0, lt=1)
+    """Starting weight of the owned adapters together, where `own_logit` is not given (kind selector)."""
+    num_owned: int = pydantic.Field(default=1, ge=1)
+    """Adapters that a task owns: its own and the next ones, wrapping around (kinds one_hot, selector)."""
+    granularity: Literal["token", "sequence"] = "sequence"
+    """What a `linear` gate reads: each token's state, or the mean over the row's tokens."""
+    over: Literal["shared", "all"] = "all"
+    """Re-weigh all adapters, or keep stage 1's weights for task adapters and weigh the shared ones only (task, linear)."""
+    top_k: int | None = pydantic.Field(default=None, ge=1)
+    """Keep only the k largest weights over task adapters, renormalised (kinds selector, task, linear)."""
+
+    @pydantic.field_validator("kind")
+    @classmethod
+    def _known(cls, kind: str) -> str:
+        return _check(GATES, kind)
+
+
+class MTASettings(Settings):
+    """The Mixture-of-Task-Adapters module."""
+
+    adapter: AdapterSettings = AdapterSettings()
+    """The adapters."""
+    num_adapters: int | None = pydantic.Field(default=None, ge=1)
+    """Number of task adapters; by default one per task. With fewer, task t owns adapter t modulo this number."""
+    num_shared: int = pydantic.Field(default=2, ge=0)
+    """Number of shared adapters."""
+    sites: Literal["all", "last"] | str | list[int] = "all"
+    """Which FFNs carry an MTA: `all`, `last`, `every-2` (each second one, counted from the last) or a list of positions."""
+    selector: GateSettings
+    """How stage 1 weighs the adapters of a task."""
+    gate: GateSettings
+    """How stage 2 weighs task adapters and shared adapters."""
+
+    @pydantic.field_validator("sites")
+    @classmethod
+    def _known_sites(cls, sites: Any) -> Any:  # noqa: ANN401 - one of three shapes
+        if isinstance(sites, str) and sites not in ("all", "last"):
+            every, _, number = sites.partition("-")
+            if every != "every" or not number.isdigit() or int(number) < 1:
+                raise ValueError("must be all, last, every-K (e.g. every-2) or a list of positions")
+        if isinstance(sites, list) and (not sites or len(set(sites)) != len(sites)):
+            raise ValueError("a list of sites needs at least one position, each once")
+        return sites
+
+
+class MixtureSettings(Settings):
+    """How often each task's rows are drawn."""
+
+    kind: Literal["proportional", "equal", "temperature", "weights"] = "proportional"
+    """Rates by size, all equal, size ** (1 / temperature), or each task's own `weight`."""
+    temperature: float = pydantic.Field(default=2.0, ge=1)
+    """1 is proportional, large values come near equal (kind temperature)."""
+    maximum: int | None = pydantic.Field(default=None, ge=1)
+    """A task counts as at most this large when rates are computed."""
+
+
+class HeadSettings(Settings):
+    """The per-task heads of an encoder-only model."""
+
+    pooling: Literal["mean", "cls", "max"] = "mean"
+    """How a row's token states become one vector."""
+    kind: Literal["linear", "mlp"] = "linear"
+    """`linear`, or `mlp` (dense, tanh, linear, as in RoBERTa's classification head)."""
+    dropout: float = pydantic.Field(default=0.1, ge=0, lt=1)
+    """Dropout on the pooled vector, in training only."""
+
+
+class LearningRates(Settings):
+    """One learning rate per group of parameters; they decide more than the method does."""
+
+    adapters: float = pydantic.Field(default=1e-3, gt=0)
+    """Task adapters and shared adapters."""
+    heads: float = pydantic.Field(default=5e-3, gt=0)
+    """Per-task heads."""
+    selector: float = pydantic.Field(default=3e-3, gt=0)
+    """The selector's logits."""
+    gate: float = pydantic.Field(default=3e-3, gt=0)
+    """The gates' parameters."""
+    backbone: float = pydantic.Field(default=5e-5, gt=0)
+    """The pretrained model, where a stage trains it."""
+
+
+class StageSettings(Settings):
+    """One stage of training."""
+
+    router: Literal["selector", "gate"]
+    """What weighs the adapters during this stage."""
+    trains: list[Trained]
+    """The groups of parameters that this stage trains; everything else is frozen."""
+    num_train_epochs: float = pydantic.Field(default=3.0, ge=0)
+    """Passes over the mixture; 0 skips the stage."""
+    max_steps: int | None = pydantic.Field(default=None, ge=1)
+    """Stop after this many optimizer steps, whatever num_train_epochs says."""
+    learning_rates: LearningRates = LearningRates()
+    """Learning rates by group."""
+    lr_scheduler_type: Literal["linear", "cosine", "constant"] = "linear"
+    """Shape of the decay after the warm-up."""
+    warmup_ratio: float = pydantic.Field(default=0.06, ge=0, le=1)
+    """Share of the stage's steps over which rates rise from 0."""
+    eval_steps: int | None = pydantic.Field(default=None, ge=1)
+    """Validate every so many steps; by default once per epoch."""
+    early_stopping_patience: int | None = pydantic.Field(default=None, ge=1)
+    """Stop the stage after so many validations without a better average."""
+
+    @pydantic.model_validator(mode="after")
+    def _trains_what_it_uses(self) -> StageSettings:
+        if not self.trains:
+            raise ValueError("trains is empty; name at least one group, or set num_train_epochs: 0 to skip the stage")
+        unused = {"selector": "gate", "gate": "selector"}[self.router]
+        if unused in self.trains:
+            raise ValueError(f"trains names '{unused}', but router: {self.router} does not use it")
+        return self
+
+
+class TrainSettings(Settings):
+    """What both stages share."""
+
+    per_device_train_batch_size: int = pydantic.Field(default=32, ge=1)
+    """Rows per process and micro-batch."""
+    gradient_accumulation_steps: int = pydantic.Field(default=1, ge=1)
+    """Micro-batches per optimizer step."""
+    per_device_eval_batch_size: int = pydantic.Field(default=64, ge=1)
+    """Rows per batch in evaluation and prediction."""
+    weight_decay: float = pydantic.Field(default=0.01, ge=0)
+    """AdamW's weight decay; biases, norms, selectors and gates are exempt."""
+    max_grad_norm: float = pydantic.Field(default=1.0, gt=0)
+    """Gradients are clipped to this norm over all parameters."""
+    label_smoothing: float = pydantic.Field(default=0.0, ge=0, lt=1)
+    """Label smoothing of the classification loss."""
+    mixed_precision: Literal["no", "bf16", "fp16"] = "no"
+    """Autocast type; fp16 needs a GPU."""
+    gradient_checkpointing: bool = False
+    """Recompute activations in the backward pass: less memory, more time."""
+    logging_steps: int = pydantic.Field(default=10, ge=1)
+    """Write a line to metrics.jsonl every so many steps."""
+    save_steps: int | None = pydantic.Field(default=None, ge=1)
+    """Write a resumable checkpoint every so many steps; by default at every validation."""
+    save_total_limit: int = pydantic.Field(default=2, ge=1)
+    """Resumable checkpoints to keep."""
+    report_to: list[Literal["tensorboard"]] = []
+    """Trackers beside metrics.jsonl (needs the extra `track`)."""
+
+
+class Recipe(Settings):
+    """One run."""
+
+    name: str = pydantic.Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    """The run's name in results and model cards; by default the file's."""
+    model_name_or_path: str
+    """The base model: a hub id, a local folder, or `package:<python package that carries a model>`."""
+    revision: str | None = None
+    """Branch, tag or commit of a hub model."""
+    preset: Literal["alter", "alter-lite"] = "alter-lite"
+    """`alter-lite`: LoRA on every FFN, frozen backbone. `alter`: as the paper's reference, FFN copies in the last block."""
+    seed: int = pydantic.Field(default=0, ge=0)
+    """Seed of everything random."""
+    max_length: int = pydantic.Field(default=128, ge=4)
+    """Longest input in tokens; longer ones are cut, and counted in results.json."""
+    mta: MTASettings
+    """The Mixture-of-Task-Adapters module."""
+    heads: HeadSettings = HeadSettings()
+    """Per-task heads."""
+    mixture: MixtureSettings = MixtureSettings()
+    """How tasks are mixed."""
+    train: TrainSettings = TrainSettings()
+    """What both stages share."""
+    stages: dict[str, StageSettings]
+    """`stage1` and, optionally, `stage2`."""
+    tasks: list[TaskSpec] = pydantic.Field(min_length=1)
+    """The tasks: blocks, or paths of YAML files of one task each."""
+
+    @pydantic.model_validator(mode="after")
+    def _fits_together(self) -> Recipe:
+        names = [task.name for task in self.tasks]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"tasks names {twice} more than once; give each task its own name")
+        without_rows = [task.name for task in self.tasks if task.source is None]
+        if without_rows:
+            raise ValueError(f"tasks {without_rows} have no source; say where the rows are, e.g. source: {{train: train.jsonl}}")
+        for stage in self.stages:
+            if stage not in STAGE_NAMES:
+                raise ValueError(f"unknown stage '{stage}'; {did_you_mean(stage, STAGE_NAMES)}")
+        if "stage1" not in self.stages:
+            raise ValueError("stages has no stage1; stage 2 builds on it")
+        missing = [task.name for task in self.tasks if task.weight is None]
+        if self.mixture.kind == "weights" and missing:
+            raise ValueError(f"mixture.kind is weights, but tasks {missing} have no weight")
+        if self.mta.num_shared == 0 and self.mta.gate.kind == "outputs":
+            raise ValueError("mta.gate.kind outputs weighs shared adapters, but mta.num_shared is 0; raise it, or use kind task")
+        return self
+
+
+def _check(registry: Registry, name: str) -> str:
+    try:
+        return registry.check(name)
+    except PluginError as error:
+        raise ValueError(str(error)) from None
+
+
+def load_recipe(path: str | Path, overrides: list[str] | None = None) -> Recipe:
+    """Read a recipe, lay it over its preset and apply `key.path=value` overrides.
+
+    Args:
+        path: the YAML file; task files and data files in it are relative to its folder.
+        overrides: e.g. `["seed=1", "stages.stage1.num_train_epochs=3"]`; tasks by name: `tasks.intent.cap=100`.
+
+    Raises:
+        ConfigError: anything in it is wrong; the message names the key.
+    """
+    file = Path(path)
+    return resolve_recipe(load_yaml(file), folder=file.parent, where=str(file), name=file.stem, overrides=overrides)
+
+
+def resolve_recipe(
+    settings: dict[str, Any], *, folder: Path, where: str, name: str = "recipe", overrides: list[str] | None = None
+) -> Recipe:
+    """Turn a recipe's plain mapping into a `Recipe`; see `load_recipe`."""
+    given = {"name": name, **settings}
+    given["tasks"] = _task_blocks(given.get("tasks"), folder=folder, where=where)
+    by_position = [_position_of_task(override, given["tasks"]) for override in overrides or []]
+    given = apply_overrides(given, by_position)
+    preset = given.get("preset", "alter-lite")
+    if preset not in PRESETS:
+        raise ConfigError(f"{where}: unknown preset '{preset}'; {did_you_mean(str(preset), PRESETS)}")
+    under = dict(PRESETS[preset])
+    if given.get("stages", {}) is not None and "stage2" in given.get("stages", {}) and given["stages"]["stage2"] is None:
+        # `stages: {stage2: null}` is how a recipe says: one stage only.
+        given["stages"] = {key: value for key, value in given["stages"].items() if key != "stage2"}
+        under["stages"] = {"stage1": under["stages"]["stage1"]}
+    recipe = parse(Recipe, merge(under, given), where=where)
+    return recipe.model_copy(update={"tasks": [resolve_paths(task, folder) for task in recipe.tasks]})
+
+
+def _task_blocks(tasks: Any, *, folder: Path, where: str) -> list[Any]:  # noqa: ANN401 - YAML values
+    """Read tasks that are given as paths of YAML files; refuse anything but a list."""
+    if not isinstance(tasks, list) or not tasks:
+        raise ConfigError(f"{where}: tasks must be a list of at least one task (a block, or the path of a task's YAML file)")
+    return [load_task(folder / task).model_dump(exclude_defaults=True) if isinstance(task, str) else task for task in tasks]
+
+
+def _position_of_task(override: str, tasks: list[Any]) -> str:
+    """Turn `tasks.<name>.key=value` into `tasks.<position>.key=value`."""
+    path, separator, value = override.partition("=")
+    for position, task in enumerate(tasks):
+        name = task.get("name") if isinstance(task, dict) else None
+        if name and path.startswith(f"tasks.{name}."):
+            return f"tasks.{position}.{path.removeprefix(f'tasks.{name}.')}{separator}{value}"
+    return override

@@ -1,0 +1,95 @@
+"""Plug-ins by presence: a file in a folder is a plug-in, its file name is its name.
+
+A folder (a package such as `alter.metrics`) holds one file per plug-in. Each file defines the same attribute (the folder's
+`attribute`, e.g. `compute`). Names are listed without importing the files, so `alter --help` and recipe checks need no torch.
+Third parties add their own through an entry point in the group of the package's name (`alter.metrics`): `name = "module"`.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import importlib.metadata
+import pkgutil
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from alter.errors import PluginError, did_you_mean
+
+
+class Registry:
+    """The plug-ins of one folder.
+
+    Args:
+        what: what a plug-in is called in messages, e.g. `metric`.
+        package: dotted name of the folder, e.g. `alter.metrics`; also the entry-point group.
+        attribute: what each plug-in file defines.
+    """
+
+    def __init__(self, what: str, *, package: str, attribute: str) -> None:
+        self.what = what
+        self.package = package
+        self.attribute = attribute
+
+    def modules(self) -> dict[str, str]:
+        """Return name -> dotted module for all plug-ins, ours and those of other installed packages.
+
+        Raises:
+            PluginError: two places define the same name.
+        """
+        spec = find_spec(self.package)
+        if spec is None or spec.submodule_search_locations is None:
+            raise PluginError(f"{self.package} is not an installed package")
+        found = {
+            info.name: f"{self.package}.{info.name}"
+            for info in pkgutil.iter_modules(list(spec.submodule_search_locations))
+            if not info.name.startswith("_")
+        }
+        for point in importlib.metadata.entry_points(group=self.package):
+            if point.name in found:
+                raise PluginError(
+                    f"the {self.what} '{point.name}' is defined twice: in {found[point.name]} and in {point.value}; "
+                    f"rename the entry point of one of the two packages"
+                )
+            found[point.name] = point.value
+        return dict(sorted(found.items()))
+
+    def names(self) -> list[str]:
+        """Return the names of all plug-ins, sorted."""
+        return list(self.modules())
+
+    def check(self, name: str) -> str:
+        """Return `name` if it is a plug-in.
+
+        Raises:
+            PluginError: it is not; the message lists what is allowed and the nearest name.
+        """
+        modules = self.modules()
+        if name not in modules:
+            raise PluginError(f"unknown {self.what} '{name}'; {did_you_mean(name, modules)}")
+        return name
+
+    def get(self, name: str) -> Any:  # noqa: ANN401 - a plug-in is whatever its folder's contract says
+        """Import the plug-in `name` and return its attribute.
+
+        Raises:
+            PluginError: the name is unknown, or its file does not define the attribute.
+        """
+        module_name = self.modules()[self.check(name)]
+        module = importlib.import_module(module_name)
+        if not hasattr(module, self.attribute):
+            raise PluginError(f"{module_name} is no {self.what}: it must define `{self.attribute}`")
+        return getattr(module, self.attribute)
+
+    def summaries(self) -> dict[str, str]:
+        """Return name -> first line of the plug-in's docstring, read without importing it."""
+        return {name: _first_doc_line(module) for name, module in self.modules().items()}
+
+
+def _first_doc_line(module: str) -> str:
+    spec = find_spec(module)
+    if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
+        return ""
+    doc = ast.get_docstring(ast.parse(Path(spec.origin).read_text(encoding="utf-8"))) or ""
+    return doc.split("\n", 1)[0]

@@ -1,0 +1,146 @@
+"""results.json: scores per task, split and stage (schema 1, drawn in DESIGN and docs/reference/run_directory.md).
+
+Scores are in percent. `average` is the plain mean over tasks, where the tasks of one group are averaged first.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from alter.config import Settings
+from alter.errors import CheckpointError
+
+SCHEMA = 1
+
+
+class TaskScore(Settings):
+    """One task on one split."""
+
+    score: float
+    """The primary metric, in percent."""
+    metric: str
+    """Name of the primary metric."""
+    metrics: dict[str, float]
+    """All metrics, in percent."""
+    num_examples: int
+    """Rows scored."""
+    constant_prediction: str | None = None
+    """The one answer given to every row, where a model gave only one: a collapsed task."""
+    num_truncated: int = 0
+    """Rows whose text was longer than max_length and was cut."""
+
+
+class SplitScores(Settings):
+    """All tasks on one split."""
+
+    average: float
+    """Mean over tasks, groups first."""
+    tasks: dict[str, TaskScore]
+    """By task name."""
+
+
+class StageResult(Settings):
+    """What one stage reached and cost."""
+
+    average: float
+    """Best validation average of the stage."""
+    seconds: float
+    """Wall-clock seconds of the stage's training, validation included."""
+    trainable_parameters: int
+    """Parameters that the stage trained."""
+    steps: int = 0
+    """Optimizer steps taken."""
+    best_step: int = 0
+    """Step of the best validation average; 0 is the stage's start."""
+    scores: dict[str, float] = {}
+    """Validation score per task at the best step, in percent."""
+
+
+class Results(Settings):
+    """The whole file."""
+
+    schema_version: int = SCHEMA
+    recipe: str
+    """Name of the recipe."""
+    model: str
+    """The base model as the recipe names it."""
+    preset: str = ""
+    """The recipe's preset."""
+    seed: int
+    """The recipe's seed."""
+    stages: dict[str, StageResult] = {}
+    """By stage name."""
+    released: str = ""
+    """The stage whose model was kept."""
+    splits: dict[str, SplitScores] = {}
+    """By split."""
+    baselines: dict[str, dict[str, SplitScores]] = {}
+    """Yardstick -> split -> scores, where a verb computed them (demo)."""
+    parameters: dict[str, int] = {}
+    """Counts: backbone, adapters, heads, gates, total."""
+    environment: dict[str, str] = {}
+    """Versions, processors and the like."""
+
+
+def average(scores: Mapping[str, float], groups: Mapping[str, str | None]) -> float:
+    """Return the mean of task scores, the tasks of one group averaged first.
+
+    Args:
+        scores: task -> score; a score that is not a number makes the average not a number.
+        groups: task -> group; a task without a group is a group of its own.
+    """
+    members: dict[str, list[float]] = {}
+    for task, score in scores.items():
+        group = groups.get(task)
+        members.setdefault(f"task:{task}" if group is None else f"group:{group}", []).append(score)
+    means = [sum(values) / len(values) for values in members.values()]
+    return sum(means) / len(means) if means else math.nan
+
+
+def write_results(results: Results, path: Path) -> None:
+    """Write results.json atomically; the file's `schema` key stands first."""
+    content = results.model_dump(exclude_defaults=False)
+    write_json({"schema": content.pop("schema_version"), **content}, path)
+
+
+def read_results(path: Path) -> Results:
+    """Read a results.json.
+
+    Raises:
+        CheckpointError: missing, not JSON, or of another schema.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise CheckpointError(f"{path}: no such file; the run has not finished, or this is no run directory") from None
+    except json.JSONDecodeError as error:
+        raise CheckpointError(f"{path}: not valid JSON ({error}); run `alter evaluate` again to rewrite it") from None
+    if not isinstance(content, dict) or content.pop("schema", None) != SCHEMA:
+        raise CheckpointError(f"{path}: not a results file of schema {SCHEMA}; it was written by another program or version")
+    return Results.model_validate({"schema_version": SCHEMA, **content})
+
+
+def write_json(content: object, path: Path) -> None:
+    """Write JSON atomically: to a file beside it, flushed to disk, then renamed."""
+    write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", path)
+
+
+def write_text(text: str, path: Path) -> None:
+    """Write text atomically, so that a reader sees the old file or the new one and never a half."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise

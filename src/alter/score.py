@@ -1,0 +1,111 @@
+"""Score a model directory on the rows of a recipe: what `alter evaluate` does."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+from alter.checkpoint import load_model, model_folder
+from alter.errors import CheckpointError, DataError, TaskError, did_you_mean
+from alter.evaluation import EvalSet, evaluate
+from alter.recipe import Recipe, load_recipe
+from alter.results import SplitScores, write_text
+from alter.tasks.read import SPLITS
+from alter.training.prepare import Rows, eval_sets, read_rows
+
+PredictionFormat = Literal["jsonl", "ids"]
+
+
+def evaluate_model(
+    path: str | Path,
+    *,
+    split: str = "test",
+    recipe: str | Path | Recipe | None = None,
+    tasks: Sequence[str] | None = None,
+    batch_size: int = 64,
+    predictions_dir: str | Path | None = None,
+    predictions_format: PredictionFormat = "jsonl",
+) -> SplitScores:
+    """Score a model on one split.
+
+    Args:
+        path: a run directory, or a model directory.
+        split: validation or test.
+        recipe: where the rows are; by default the run's own recipe.yaml.
+        tasks: score these only.
+        batch_size: rows per forward pass.
+        predictions_dir: write each task's predictions here: `<task>.jsonl`, or `<task>.txt` with one label id a line.
+        predictions_format: `jsonl` (input, prediction, reference) or `ids`.
+
+    Raises:
+        CheckpointError: the model cannot be loaded, or no recipe lies beside it.
+        DataError: the split has no rows, or rows are wrong.
+    """
+    if split not in SPLITS:
+        raise DataError(f"unknown split '{split}'; {did_you_mean(split, SPLITS)}")
+    loaded = load_model(path)
+    rows = _rows_for(loaded.config.tasks, _find_recipe(path, recipe), loaded.scales)
+    sets = eval_sets(rows, split, tokenizer=loaded.tokenizer, max_length=loaded.config.max_length)
+    sets = {task: found for task, found in sets.items() if found.features and (tasks is None or task in tasks)}
+    unknown = [task for task in tasks or [] if task not in {spec.name for spec in rows.specs}]
+    if unknown:
+        raise TaskError(f"this model has no task '{unknown[0]}'; {did_you_mean(unknown[0], [spec.name for spec in rows.specs])}")
+    if not sets:
+        raise DataError(f"the recipe names no {split} rows for {', '.join(tasks or ['any task'])}; add source.{split} to it")
+    scores, answers = evaluate(loaded.model, sets, tokenizer=loaded.tokenizer, batch_size=batch_size)
+    if predictions_dir is not None:
+        write_predictions(Path(predictions_dir), sets, answers, texts=_texts(rows, split), form=predictions_format)
+    return scores
+
+
+def _find_recipe(path: str | Path, recipe: str | Path | Recipe | None) -> Recipe:
+    if isinstance(recipe, Recipe):
+        return recipe
+    if recipe is not None:
+        return load_recipe(recipe)
+    beside = model_folder(path).resolve().parent / "recipe.yaml"
+    if not beside.exists():
+        raise CheckpointError(f"{path}: no recipe.yaml beside the model says where the rows are; add --recipe RECIPE.yaml")
+    return load_recipe(beside)
+
+
+def _rows_for(specs: Sequence[object], recipe: Recipe, scales: object) -> Rows:
+    """Read the recipe's rows with the model's own labels and templates: those it was trained with."""
+    sources = {task.name: task.source for task in recipe.tasks}
+    kept = []
+    for spec in specs:
+        name = spec.name  # type: ignore[attr-defined]
+        if name not in sources:
+            raise TaskError(f"the recipe has no task '{name}', which the model was trained on; {did_you_mean(name, sources)}")
+        kept.append(spec.model_copy(update={"source": sources[name]}))  # type: ignore[attr-defined]
+    rows = read_rows(recipe.model_copy(update={"tasks": kept}))
+    return Rows(specs=kept, splits=rows.splits, scales=scales)  # type: ignore[arg-type]
+
+
+def _texts(rows: Rows, split: str) -> dict[str, list[str]]:
+    return {
+        task: [example.text if example.text_pair is None else f"{example.text}\t{example.text_pair}" for example in examples]
+        for task, examples in rows.splits[split].items()
+    }
+
+
+def write_predictions(
+    folder: Path,
+    sets: Mapping[str, EvalSet],
+    answers: Mapping[str, Sequence[str | float]],
+    *,
+    texts: Mapping[str, Sequence[str]],
+    form: PredictionFormat,
+) -> None:
+    """Write each task's predictions, in the order of its rows."""
+    for task, given in answers.items():
+        if form == "ids":
+            labels = sets[task].spec.labels
+            lines = [str(value if labels is None else labels.index(str(value))) for value in given]
+            write_text("\n".join(lines) + "\n", folder / f"{task}.txt")
+            continue
+        records = zip(texts[task], given, sets[task].references, strict=True)
+        rows = [json.dumps({"input": t, "prediction": p, "reference": r}, ensure_ascii=False) for t, p, r in records]
+        write_text("\n".join(rows) + "\n", folder / f"{task}.jsonl")

@@ -1,0 +1,362 @@
+"""From rows to examples: find the columns, render the input, check the label.
+
+    Row -> whose task is it? -> `canonical` (our column names) -> `render_inputs` + label -> Example
+
+One file may feed many tasks: a row that names a task belongs to that task alone, a row that names none belongs to every task that
+reads the file. Each file is read once for all tasks that share it.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from alter.errors import DataError, TaskError, did_you_mean
+from alter.tasks.example import Example
+from alter.tasks.source import OnProblem, Row, hub_splits, read_hub_rows, read_rows
+from alter.tasks.spec import TaskSpec, label_text
+from alter.tasks.template import check_template, render
+
+SPLITS = ("train", "validation", "test")
+MAX_LABELS = 1000
+
+ALIASES: dict[str, tuple[str, ...]] = {
+    "text": ("text", "input", "sentence", "source", "prompt", "content", "sentence1"),
+    "text_pair": ("text_pair", "sentence2"),
+    "label": ("label", "target", "output", "completion"),
+    "task_name": ("task_name", "task"),
+}
+"""Our name -> the columns that count as it where `columns` says nothing, in order."""
+
+
+def canonical(values: Mapping[str, Any], spec: TaskSpec, *, place: str = "", for_prediction: bool = False) -> dict[str, Any]:
+    """Return a row's columns, and beside them `text`, `text_pair`, `label` and `task_name` as far as the row has them.
+
+    Args:
+        values: the row.
+        spec: the task; its `columns` come first, then the usual names (`ALIASES`).
+        place: `file:line`, for messages.
+        for_prediction: the row needs no label and no task name, and may use our names instead of the file's.
+
+    Raises:
+        DataError: `columns` names a column that the row lacks.
+    """
+    found = dict(values)
+    for ours, theirs in spec.columns.items():
+        if theirs in values:
+            found[ours] = values[theirs]
+        elif not (for_prediction and (ours in ("label", "task_name") or ours in values)):
+            hint = did_you_mean(theirs, values)
+            raise DataError(f"{_at(place, spec)}: columns.{ours} is '{theirs}', and the file has no such column; {hint}")
+    taken = {theirs for ours, theirs in spec.columns.items() if ours in ALIASES}
+    for ours, names in ALIASES.items():
+        if ours not in spec.columns:
+            name = next((name for name in names if name in values and name not in taken), None)
+            if name is not None:
+                found[ours] = values[name]
+            elif ours in taken:
+                # The file's `text` is, say, our label: the input must not read it.
+                del found[ours]
+    return found
+
+
+def render_inputs(spec: TaskSpec, values: Mapping[str, Any] | str, *, place: str = "") -> tuple[str, str | None]:
+    """Return the rendered text and text pair of a row, labelled or not.
+
+    Args:
+        spec: the task.
+        values: a row; a plain text counts as a row whose `text` it is.
+        place: `file:line`, for messages.
+
+    Raises:
+        ConfigError: a template is not valid.
+        DataError: a column is missing, or the text is empty.
+    """
+    if isinstance(values, str):
+        return _rendered(spec, {"text": values}, place)
+    return _rendered(spec, canonical(values, spec, place=place, for_prediction=True), place)
+
+
+def load_split(spec: TaskSpec, split: str, *, seed: int = 0, on_problem: OnProblem | None = None) -> list[Example]:
+    """Return the examples of one task and split, in the file's order; see `load_tasks`."""
+    return load_tasks([spec], split, seed=seed, on_problem=on_problem)[spec.name]
+
+
+def load_tasks(
+    specs: Sequence[TaskSpec],
+    split: str,
+    *,
+    seed: int = 0,
+    on_problem: OnProblem | None = None,
+    on_other: Callable[[str, str], None] | None = None,
+) -> dict[str, list[Example]]:
+    """Return task -> examples of one split, each file read once; training rows are cut to the task's `cap`.
+
+    Args:
+        specs: the tasks.
+        split: train, validation or test; a task without a source for validation or test gets no examples.
+        seed: chooses the rows that `cap` and `validation_cap` keep.
+        on_problem: gets every problem, and the bad row is left out; by default the first problem is raised.
+        on_other: gets (task name, place) of each row that names none of `specs`.
+
+    Raises:
+        TaskError: the split is unknown, or a task has no training source.
+        ConfigError: a template is not valid.
+        DataError: a file or row is wrong, or a file has no rows of a task; not raised where `on_problem` is given.
+    """
+    if split not in SPLITS:
+        raise TaskError(f"unknown split '{split}'; {did_you_mean(split, SPLITS)}")
+    sources: dict[tuple[str, str], list[TaskSpec]] = {}
+    for spec in specs:
+        check_templates(spec)
+        source = source_of(spec, split)
+        if source is not None:
+            sources.setdefault(source, []).append(spec)
+        elif split == "train":
+            raise TaskError(f"task '{spec.name}' has no training rows: source.train is missing; name a file there")
+    examples: dict[str, list[Example]] = {spec.name: [] for spec in specs}
+    report = on_problem or _raise
+    for source, readers in sources.items():
+        _read_source(source, split, readers, examples=examples, report=report, on_other=on_other)
+    caps = {"train": "cap", "validation": "validation_cap"}
+    if split not in caps:
+        return examples
+    return {spec.name: _capped(examples[spec.name], spec, getattr(spec, caps[split]), seed) for spec in specs}
+
+
+def source_of(spec: TaskSpec, split: str) -> tuple[str, str] | None:
+    """Return ("file", path) or ("hub", id) of a split, or None where the task has none."""
+    if spec.source is None:
+        return None
+    given: str | None = getattr(spec.source, split, None)
+    if given is not None:
+        return "file", given
+    return None if spec.source.hub is None else ("hub", spec.source.hub)
+
+
+def check_templates(spec: TaskSpec) -> None:
+    """Compile the task's templates.
+
+    Raises:
+        ConfigError: one is not valid.
+    """
+    check_template(spec.input, where=f"task '{spec.name}': input")
+    if spec.input_pair is not None:
+        check_template(spec.input_pair, where=f"task '{spec.name}': input_pair")
+
+
+def infer_labels(spec: TaskSpec, examples: Iterable[Example]) -> list[str]:
+    """Return the task's labels in the order of their ids: `labels`, or those of `examples`, sorted. A regression has none.
+
+    Raises:
+        TaskError: fewer than 2 labels, or so many that they are no labels.
+    """
+    if spec.kind == "regression":
+        return []
+    if spec.labels is not None:
+        return list(spec.labels)
+    rows = list(examples)
+    labels = sorted({str(example.label) for example in rows if example.label is not None})
+    at = _at(rows[0].place if rows else "", spec)
+    if len(labels) < 2:
+        seen = f"only the label '{labels[0]}'" if labels else "no label"
+        remedy = "a classification needs at least 2. Add rows, or list `labels`"
+        raise TaskError(f"{at}: the {len(rows)} training rows hold {seen}; {remedy}")
+    if len(labels) > MAX_LABELS:
+        remedy = "set kind: regression for numbers; text as output is not supported"
+        shown = ", ".join(repr(label[:40]) for label in labels[:3])
+        raise TaskError(f"{at}: {len(labels)} different labels ({shown}, ...), and at most {MAX_LABELS} are allowed; {remedy}")
+    return labels
+
+
+def _raise(error: DataError) -> None:
+    raise error
+
+
+def _at(place: str, spec: TaskSpec) -> str:
+    return f"{place}: task '{spec.name}'" if place else f"task '{spec.name}'"
+
+
+def _read_source(
+    source: tuple[str, str],
+    split: str,
+    specs: list[TaskSpec],
+    *,
+    examples: dict[str, list[Example]],
+    report: OnProblem,
+    on_other: Callable[[str, str], None] | None,
+) -> None:
+    """Append the examples of one file or hub split to those of the tasks that read it."""
+    names = [spec.name for spec in specs]
+    read_for = f"[read for task {', '.join(names[:5])}{', ...' if len(names) > 5 else ''}]"
+
+    def report_file(error: DataError) -> None:
+        report(DataError(f"{error} {read_for}"))
+
+    num_rows = 0
+    claimed: Counter[str] = Counter()
+    named: Counter[str] = Counter()
+    owners = _Owners(specs)
+    for row in _rows_of(source, split, report_file):
+        num_rows += 1
+        mine, name = owners.of(row, report)
+        if name is not None:
+            named[name] += 1
+            if not mine and on_other is not None:
+                on_other(name, row.place)
+        for spec in mine:
+            claimed[spec.name] += 1
+            _append_example(row, spec, examples[spec.name], report)
+    for spec in specs:
+        if num_rows and not claimed[spec.name] and not owners.failed[spec.name]:
+            report(_no_rows(source[1], spec, named, num_rows))
+
+
+def _rows_of(source: tuple[str, str], split: str, report: OnProblem) -> Iterator[Row]:
+    kind, where = source
+    if kind == "file":
+        return read_rows(where, report)
+    # A hub data set need not have every split, as a task need not name every file; validation warns of it.
+    if split != "train" and split not in _splits_or_report(where, report):
+        return iter(())
+    return read_hub_rows(where, split, report)
+
+
+def _splits_or_report(where: str, report: OnProblem) -> list[str]:
+    try:
+        return hub_splits(where)
+    except DataError as error:
+        report(error)
+        return []
+
+
+def _append_example(row: Row, spec: TaskSpec, examples: list[Example], report: OnProblem) -> None:
+    try:
+        values = canonical(row.values, spec, place=row.place)
+        text, text_pair = _rendered(spec, values, row.place)
+        label = _label(values, spec, _at(row.place, spec))
+    except DataError as error:
+        report(error)
+    else:
+        examples.append(Example(task=spec.name, text=text, text_pair=text_pair, label=label, place=row.place))
+
+
+class _Owners:
+    """Whose is a row? Tasks are kept by name, so that a file of 300 tasks costs one look-up per row."""
+
+    def __init__(self, specs: list[TaskSpec]) -> None:
+        self.failed: Counter[str] = Counter()
+        self._by_column: dict[str | None, dict[str, TaskSpec]] = {}
+        for spec in specs:
+            self._by_column.setdefault(spec.columns.get("task_name"), {})[spec.name] = spec
+
+    def of(self, row: Row, report: OnProblem) -> tuple[list[TaskSpec], str | None]:
+        """Return the tasks that the row belongs to, and the name of the task that it names, if any."""
+        mine: list[TaskSpec] = []
+        named: str | None = None
+        for column, by_name in self._by_column.items():
+            if column is not None and column not in row.values:
+                self._report_missing(column, by_name, row, report)
+                continue
+            name = _named_task(row.values, column)
+            if name is None:
+                mine.extend(by_name.values())
+                continue
+            named = name
+            if name in by_name:
+                mine.append(by_name[name])
+        return mine, named
+
+    def _report_missing(self, column: str, by_name: dict[str, TaskSpec], row: Row, report: OnProblem) -> None:
+        for spec in by_name.values():
+            self.failed[spec.name] += 1
+            hint = did_you_mean(column, row.values)
+            report(DataError(f"{_at(row.place, spec)}: columns.task_name is '{column}', and the file has no such column; {hint}"))
+
+
+def _named_task(values: Mapping[str, Any], column: str | None) -> str | None:
+    names = ALIASES["task_name"] if column is None else (column,)
+    value = next((values[name] for name in names if name in values), None)
+    return None if _is_blank(value) else label_text(value)
+
+
+def _no_rows(where: str, spec: TaskSpec, named: Counter[str], num_rows: int) -> DataError:
+    names = did_you_mean(spec.name, named).removeprefix("allowed: ")
+    return DataError(
+        f"{where}: task '{spec.name}': none of the {num_rows} rows is of this task; the tasks they name: {names} "
+        f"Give the task the name that its rows have, or name their column under columns.task_name"
+    )
+
+
+def _capped(examples: list[Example], spec: TaskSpec, cap: int | None, seed: int) -> list[Example]:
+    if cap is None or len(examples) <= cap:
+        return examples
+    # A text as seed is hashed the same way in every process and Python version.
+    kept = random.Random(f"{seed}:{spec.name}:cap").sample(range(len(examples)), cap)
+    return [examples[position] for position in sorted(kept)]
+
+
+def _is_blank(value: object) -> bool:
+    if isinstance(value, str):
+        return not value.strip()
+    return value is None or (isinstance(value, float) and math.isnan(value)) or (isinstance(value, list | dict) and not value)
+
+
+def _rendered(spec: TaskSpec, values: Mapping[str, Any], place: str) -> tuple[str, str | None]:
+    text = _segment(spec.input, values, name="input", at=_at(place, spec))
+    if spec.input_pair is not None:
+        return text, _segment(spec.input_pair, values, name="input_pair", at=_at(place, spec))
+    # A shared file has empty cells in this column for tasks of single texts; a task that maps the column means it.
+    if _is_blank(values.get("text_pair")) and "text_pair" not in spec.columns:
+        return text, None
+    return text, _segment("{{ text_pair }}", values, name="text_pair", at=_at(place, spec))
+
+
+def _segment(template: str, values: Mapping[str, Any], *, name: str, at: str) -> str:
+    text = render(template, values, where=f"{at}: {name}")
+    # Fixed words around empty columns ("Question: ") are no input either.
+    read = sorted(check_template(template) & values.keys())
+    if not text.strip() or (read and all(_is_blank(values[column]) for column in read)):
+        seen = ", ".join(f"{column}={values[column]!r}" for column in read) or repr(text)
+        raise DataError(f"{at}: the {name} is empty ({seen}); fill the row's text or remove the row")
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        seen = f"{text[error.start]!a} at {error.start}"
+        raise DataError(f"{at}: the {name} holds half a character ({seen}); write the file as UTF-8 again") from None
+    return text
+
+
+def _label(values: Mapping[str, Any], spec: TaskSpec, at: str) -> str | float:
+    if "label" not in values:
+        columns = ", ".join(sorted(values))
+        raise DataError(f"{at}: the row has no label; name its column under columns.label (the row's columns: {columns})")
+    value = values["label"]
+    if spec.kind == "regression":
+        return _number(value, at)
+    if _is_blank(value):
+        raise DataError(f"{at}: the label is empty ({value!r}); {_allowed(spec)} Fill it or remove the row")
+    if isinstance(value, list | dict):
+        raise DataError(f"{at}: the label is a {type(value).__name__} ({value!r}); {_allowed(spec)} A row has one label")
+    label = label_text(value)
+    if spec.labels is not None and label not in spec.labels:
+        raise DataError(f"{at}: unknown label '{label}'; {did_you_mean(label, spec.labels)} Mend the row, or add it to `labels`")
+    return label
+
+
+def _allowed(spec: TaskSpec) -> str:
+    return "allowed: any text." if spec.labels is None else did_you_mean("", spec.labels)
+
+
+def _number(value: object, at: str) -> float:
+    try:
+        # A boolean is a number to Python and a class to everybody else.
+        number = math.nan if isinstance(value, bool) else float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise DataError(f"{at}: the label {value!r} is no finite number; a regression needs one, such as 3.5; mend the row")
+    return number

@@ -1,0 +1,147 @@
+"""A task, as the user writes it down: one YAML file or one block of a recipe."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+import pydantic
+
+from alter.config import Settings, load_yaml, parse
+from alter.errors import ConfigError, PluginError
+from alter.metrics import METRICS
+
+TaskKind = Literal["classification", "regression"]
+
+
+class Source(Settings):
+    """Where a task's rows are."""
+
+    train: str | None = None
+    """File of training rows (.jsonl, .csv, .tsv, .parquet, each also with .gz); relative to the recipe's folder."""
+    validation: str | None = None
+    """File of validation rows; they choose the best checkpoint."""
+    test: str | None = None
+    """File of test rows; touched once, at the end."""
+    hub: str | None = None
+    """A data set on the Hugging Face hub instead of files, e.g. `nyu-mll/glue:rte` (needs the extra `hub`)."""
+
+    @pydantic.model_validator(mode="after")
+    def _one_way(self) -> Source:
+        files = [self.train, self.validation, self.test]
+        if self.hub is None and not any(files):
+            raise ValueError("names no file; give train, validation and test, or hub")
+        return self
+
+    def of(self, split: str) -> str | None:
+        """Return the file of `split`, or the split's name where rows come from the hub."""
+        given: str | None = getattr(self, split)
+        return given if given is not None or self.hub is None else split
+
+
+class TaskSpec(Settings):
+    """One task: rows in, one label or one number out."""
+
+    name: str = pydantic.Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    """The task's name: letters, digits, `_`, `.`, `-`; also the name of its adapter's folder."""
+    group: str | None = None
+    """Tasks of one group are averaged first, so that a group counts once in the overall average."""
+    kind: TaskKind = "classification"
+    """`classification` (one of `labels`) or `regression` (one number)."""
+    source: Source | None = None
+    """Where the rows are; a recipe needs it, a model directory does not keep it."""
+    columns: dict[str, str] = {}
+    """Our name (`text`, `text_pair`, `label`, `task_name`) -> the file's column name."""
+    input: str = "{{ text }}"
+    """Jinja template of the model's input; sees every column of the row, and `columns`' names."""
+    input_pair: str | None = None
+    """Jinja template of the second segment of a pair of texts; by default `text_pair`, where rows have one."""
+    labels: list[str] | None = None
+    """The allowed labels, in the order of their ids; by default those of the training rows, sorted."""
+    metrics: list[str] = []
+    """Metrics by name; the first is the task's primary one. Default: accuracy, or pearson for regression."""
+    metric_labels: list[str] | None = None
+    """The labels over which `f1_over_labels` averages; for `f1`, the one positive label."""
+    cap: int | None = pydantic.Field(default=None, ge=1)
+    """At most this many training rows (a seeded sample)."""
+    validation_cap: int | None = pydantic.Field(default=None, ge=1)
+    """At most this many validation rows (a seeded sample), where choosing a checkpoint on all of them costs too much."""
+    weight: float | None = pydantic.Field(default=None, gt=0)
+    """Mixing weight of the task where the mixture's kind is `weights`."""
+
+    @pydantic.model_validator(mode="after")
+    def _fits_together(self) -> TaskSpec:
+        for metric in self.metrics:
+            try:
+                METRICS.check(metric)
+            except PluginError as error:
+                raise ValueError(str(error)) from None
+        if self.kind == "regression" and self.labels is not None:
+            raise ValueError("a regression task has no labels; drop `labels` or set kind: classification")
+        if self.labels is not None:
+            self._check_labels(self.labels)
+        unknown = set(self.metric_labels or []) - set(self.labels or self.metric_labels or [])
+        if unknown:
+            raise ValueError(f"metric_labels {sorted(unknown)} are not among labels {self.labels}")
+        return self
+
+    @staticmethod
+    def _check_labels(labels: list[str]) -> None:
+        if len(labels) < 2:
+            raise ValueError(f"labels holds {len(labels)} label(s); a classification needs at least 2")
+        twice = sorted({label for label in labels if labels.count(label) > 1})
+        if twice:
+            raise ValueError(f"labels holds {twice} more than once")
+
+    @pydantic.field_validator("labels", "metric_labels", mode="before")
+    @classmethod
+    def _as_text(cls, labels: Any) -> Any:  # noqa: ANN401 - YAML values
+        """Read `1` and `true` as the text that a data file holds: labels are always text."""
+        return [label_text(label) for label in labels] if isinstance(labels, list) else labels
+
+    @property
+    def metric_names(self) -> list[str]:
+        """The metrics to compute; the first is the primary one."""
+        if self.metrics:
+            return self.metrics
+        return ["pearson", "spearmanr"] if self.kind == "regression" else ["accuracy", "f1_macro"]
+
+    @property
+    def primary_metric(self) -> str:
+        """The metric that counts in averages and chooses checkpoints."""
+        return self.metric_names[0]
+
+
+def _expanded(given: str, task: str) -> Path:
+    """Return a path with `~` and `$VARIABLES` replaced, so that a recipe need not know where data lies on a machine."""
+    path = os.path.expandvars(os.path.expanduser(given))
+    if "$" in path:
+        variable = path[path.index("$") :].split("/")[0]
+        raise ConfigError(f"task '{task}': source '{given}' names {variable}, which is not set; export it: it is the folder of your data")
+    return Path(path)
+
+
+def label_text(value: object) -> str:
+    """Return a label as text: `True` from YAML, JSON or parquet is `true`, 1 is `1`."""
+    return str(value).lower() if isinstance(value, bool) else str(value).strip()
+
+
+def load_task(path: Path) -> TaskSpec:
+    """Read a task from its own YAML file; its source paths are relative to that file."""
+    settings = load_yaml(path)
+    settings.setdefault("name", path.stem)
+    spec = parse(TaskSpec, settings, where=str(path))
+    return resolve_paths(spec, path.parent)
+
+
+def resolve_paths(spec: TaskSpec, folder: Path) -> TaskSpec:
+    """Return `spec` with its source files made absolute, relative ones taken from `folder`."""
+    if spec.source is None:
+        return spec
+    files = {
+        split: str((folder / _expanded(given, spec.name)).resolve())
+        for split in ("train", "validation", "test")
+        if (given := getattr(spec.source, split)) is not None
+    }
+    return spec.model_copy(update={"source": spec.source.model_copy(update=files)})

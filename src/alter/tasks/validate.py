@@ -1,0 +1,209 @@
+"""Check all rows of a recipe before any model is loaded, and say everything that is wrong at once.
+
+    Recipe -> `validate_recipe` -> ValidationReport(problems, warnings, summaries)
+
+A problem stops a run; a warning does not (rows that stand in training and test alike, labels that training never shows).
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from alter.errors import AlterError, DataError, did_you_mean
+from alter.recipe import Recipe
+from alter.tasks.example import Example
+from alter.tasks.read import SPLITS, check_templates, infer_labels, load_tasks, source_of
+from alter.tasks.source import hub_splits
+from alter.tasks.spec import TaskSpec
+
+NUM_SHOWN = 3
+_MAX_LINES = 10
+_PLACE = re.compile(r"^(?P<file>.+?):(?P<line>\d+): (?P<what>.*)$", re.DOTALL)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskSummary:
+    """What a task's files hold.
+
+    Attributes:
+        name: the task.
+        kind: classification or regression.
+        rows: split -> good rows, before `cap`.
+        cap: the most training rows that a run uses, if limited.
+        labels: split -> label -> rows; empty for a regression.
+        label_range: smallest and largest training label of a regression.
+        examples: the first three training rows as the model would read them: text, text_pair, label.
+    """
+
+    name: str
+    kind: str
+    rows: dict[str, int]
+    cap: int | None
+    labels: dict[str, dict[str, int]]
+    label_range: tuple[float, float] | None
+    examples: list[tuple[str, str | None, str | float | None]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ValidationReport:
+    """What validation found.
+
+    Attributes:
+        problems: what must be mended before a run, each with file, line and task; the same problem in more rows is told once.
+        warnings: what should be looked at.
+        summaries: task -> what its files hold.
+    """
+
+    problems: list[str]
+    warnings: list[str]
+    summaries: dict[str, TaskSummary]
+
+    @property
+    def is_valid(self) -> bool:
+        """Whether a run may start."""
+        return not self.problems
+
+
+@dataclass
+class _Problems:
+    """Problems by what they say, in the order of their first place."""
+
+    places: dict[tuple[str, str], dict[str, None]] = field(default_factory=dict)
+
+    def add(self, error: AlterError) -> None:
+        match = _PLACE.match(str(error))
+        file, line, what = (match["file"], match["line"], match["what"]) if match else ("", "", str(error))
+        # A file of two splits tells its problems twice; a dict keeps each line once and in order.
+        self.places.setdefault((file, what), {})[line] = None
+
+    def listed(self) -> list[str]:
+        return [_told_once(file, what, list(lines)) for (file, what), lines in self.places.items()]
+
+
+def _told_once(file: str, what: str, lines: list[str]) -> str:
+    if not file:
+        return what
+    told = f"{file}:{lines[0]}: {what}"
+    if len(lines) == 1:
+        return told
+    more = ", ".join(lines[1:_MAX_LINES]) + (", ..." if len(lines) > _MAX_LINES else "")
+    return f"{told} (the same in {len(lines) - 1} more: line {more})"
+
+
+def validate_recipe(recipe: Recipe) -> ValidationReport:
+    """Read every file of a recipe fully and report all problems, all warnings and a summary per task."""
+    problems = _Problems()
+    specs = [spec for spec in recipe.tasks if _can_be_read(spec, problems)]
+    unknown: dict[str, list[str]] = {}
+    known = {spec.name for spec in recipe.tasks}
+
+    def note_other(name: str, place: str) -> None:
+        if name not in known:
+            unknown.setdefault(name, []).append(place)
+
+    # The cap is a choice of rows for training; validation looks at all of them.
+    uncapped = [spec.model_copy(update={"cap": None, "validation_cap": None}) for spec in specs]
+    splits = {split: load_tasks(uncapped, split, on_problem=problems.add, on_other=note_other) for split in SPLITS}
+    for name, places in unknown.items():
+        problems.add(_unknown_task(name, list(dict.fromkeys(places)), known))
+    warnings: list[str] = []
+    summaries: dict[str, TaskSummary] = {}
+    for spec in specs:
+        examples = {split: splits[split][spec.name] for split in SPLITS}
+        _check_labels(spec, examples["train"], problems)
+        warnings += _missing_splits(spec) + _duplicates(spec, examples) + _unseen_labels(spec, examples)
+        summaries[spec.name] = _summary(spec, examples)
+    return ValidationReport(problems=problems.listed(), warnings=warnings, summaries=summaries)
+
+
+def _can_be_read(spec: TaskSpec, problems: _Problems) -> bool:
+    try:
+        check_templates(spec)
+    except AlterError as error:
+        problems.add(error)
+        return False
+    if source_of(spec, "train") is None:
+        problems.add(DataError(f"task '{spec.name}' has no training rows: source.train is missing; name a file there"))
+        return False
+    return True
+
+
+def _unknown_task(name: str, places: list[str], known: set[str]) -> DataError:
+    rows = "1 row names" if len(places) == 1 else f"{len(places)} rows name"
+    return DataError(f"{places[0]}: {rows} the task '{name}', which the recipe does not have; {did_you_mean(name, known)}")
+
+
+def _check_labels(spec: TaskSpec, train: list[Example], problems: _Problems) -> None:
+    # Without rows the file's own problem has been told.
+    if not train:
+        return
+    try:
+        infer_labels(spec, train)
+    except AlterError as error:
+        problems.add(error)
+
+
+def _missing_splits(spec: TaskSpec) -> list[str]:
+    sources = {split: source_of(spec, split) for split in SPLITS[1:]}
+    on_hub = {split: source[1] for split, source in sources.items() if source is not None and source[0] == "hub"}
+    if not on_hub:
+        return []
+    try:
+        present = hub_splits(next(iter(on_hub.values())))
+    except AlterError:
+        # Reading the rows failed the same way, and that is among the problems.
+        return []
+    return [
+        f"task '{spec.name}': {dataset_id} has no split '{split}' (it has {', '.join(present)}): no {split} rows are used"
+        for split, dataset_id in on_hub.items()
+        if split not in present
+    ]
+
+
+def _duplicates(spec: TaskSpec, examples: Mapping[str, list[Example]]) -> list[str]:
+    train = {(example.text, example.text_pair) for example in examples["train"]}
+    warnings = []
+    for split in SPLITS[1:]:
+        twice = [example for example in examples[split] if (example.text, example.text_pair) in train]
+        if twice:
+            warnings.append(
+                f"{twice[0].place}: task '{spec.name}': {len(twice)} of {len(examples[split])} {split} rows stand in train with "
+                f"the same text; scores on them tell little"
+            )
+    return warnings
+
+
+def _unseen_labels(spec: TaskSpec, examples: Mapping[str, list[Example]]) -> list[str]:
+    if spec.kind == "regression" or not examples["train"]:
+        return []
+    seen = {example.label for example in examples["train"]}
+    warnings = []
+    for split in SPLITS[1:]:
+        unseen: dict[object, list[str]] = {}
+        for example in examples[split]:
+            if example.label not in seen:
+                unseen.setdefault(example.label, []).append(example.place)
+        warnings += [
+            f"{places[0]}: task '{spec.name}': the label '{label}' stands in {len(places)} {split} rows and in no training row; "
+            f"the model cannot learn it"
+            for label, places in unseen.items()
+        ]
+    return warnings
+
+
+def _summary(spec: TaskSpec, examples: Mapping[str, list[Example]]) -> TaskSummary:
+    is_regression = spec.kind == "regression"
+    numbers = [example.label for example in examples["train"] if isinstance(example.label, float)] if is_regression else []
+    counts = {split: Counter(str(example.label) for example in rows) for split, rows in examples.items()}
+    return TaskSummary(
+        name=spec.name,
+        kind=spec.kind,
+        rows={split: len(rows) for split, rows in examples.items()},
+        cap=spec.cap,
+        labels={} if is_regression else {split: dict(sorted(count.items())) for split, count in counts.items()},
+        label_range=(min(numbers), max(numbers)) if numbers else None,
+        examples=[(example.text, example.text_pair, example.label) for example in examples["train"][:NUM_SHOWN]],
+    )

@@ -1,0 +1,72 @@
+"""Tensors to and from disk: safetensors only, never pickle, and a message for a damaged file or a full disk."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from alter.errors import CheckpointError, TrainingError
+
+
+def save_tensors(named: Mapping[str, torch.Tensor], path: Path) -> None:
+    """Write tensors to one safetensors file, flushed to disk."""
+    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in named.items()}, str(path))
+    with path.open("rb") as stream:
+        os.fsync(stream.fileno())
+
+
+def save_atomically(named: Mapping[str, torch.Tensor], path: Path) -> None:
+    """Write one safetensors file whole or not at all.
+
+    Raises:
+        TrainingError: the disk is full; an earlier file of this name is untouched.
+    """
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_tensors(named, draft)
+        draft.replace(path)
+    except (OSError, SafetensorError) as error:
+        draft.unlink(missing_ok=True)
+        raise write_error(error, path) from error
+
+
+def load_tensors(path: Path) -> dict[str, torch.Tensor]:
+    """Read one safetensors file.
+
+    Raises:
+        CheckpointError: missing, truncated or not safetensors.
+    """
+    try:
+        return load_file(str(path))
+    except FileNotFoundError:
+        raise CheckpointError(f"{path}: no such file; the directory is incomplete, copy it again or train again") from None
+    except (SafetensorError, OSError) as error:
+        size = path.stat().st_size if path.exists() else 0
+        raise CheckpointError(
+            f"{path}: not a whole safetensors file ({size} bytes: {error}); it was truncated or damaged: copy it again, use an "
+            f"earlier checkpoint, or train again"
+        ) from None
+
+
+def write_error(error: Exception, path: Path) -> TrainingError:
+    """Return a clear error for a failed write."""
+    full = (isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)) or "No space left" in str(error)
+    if not full:
+        return TrainingError(f"{path}: cannot be written ({error}); check the folder's permissions, then go on with --resume")
+    free = shutil.disk_usage(_existing(path)).free // 2**20
+    return TrainingError(
+        f"{path}: the disk is full ({free} MiB free); nothing already saved is lost. Free some space, or lower "
+        f"train.save_total_limit, then go on with --resume"
+    )
+
+
+def _existing(path: Path) -> Path:
+    return path if path.exists() else _existing(path.parent)

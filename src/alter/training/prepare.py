@@ -1,0 +1,99 @@
+"""From a recipe to rows a model can train on: read, check, complete labels, encode."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from transformers import PreTrainedTokenizerBase
+
+from alter.data.encode import Features, Scale, encode, scale_of
+from alter.errors import DataError
+from alter.evaluation import EvalSet
+from alter.recipe import Recipe
+from alter.tasks.example import Example
+from alter.tasks.read import SPLITS, infer_labels, load_tasks
+from alter.tasks.spec import TaskSpec
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rows:
+    """All rows of a recipe, checked.
+
+    Attributes:
+        specs: the tasks, their labels complete.
+        splits: split -> task -> examples.
+        scales: regression task -> scale of its numbers.
+    """
+
+    specs: list[TaskSpec]
+    splits: Mapping[str, Mapping[str, list[Example]]]
+    scales: Mapping[str, Scale]
+
+
+def read_rows(recipe: Recipe) -> Rows:
+    """Read every file of a recipe.
+
+    Raises:
+        DataError: rows are wrong (the first ten problems are told; `alter validate` tells all), or a task has no validation rows.
+        TaskError: a task's labels do not fit.
+    """
+    problems: list[str] = []
+    splits = {
+        split: load_tasks(recipe.tasks, split, seed=recipe.seed, on_problem=lambda error: problems.append(str(error)))
+        for split in SPLITS
+    }
+    if problems:
+        more = f"\n... and {len(problems) - 10} more; `alter validate` tells all" if len(problems) > 10 else ""
+        raise DataError("\n".join(problems[:10]) + more)
+    for task in recipe.tasks:
+        if not splits["validation"][task.name]:
+            raise DataError(
+                f"task '{task.name}' has no validation rows; name a file under source.validation: the best checkpoint is chosen on it"
+            )
+    specs = [_complete(task, splits["train"][task.name]) for task in recipe.tasks]
+    scales = {task.name: scale_of(splits["train"][task.name]) for task in specs if task.kind == "regression"}
+    return Rows(specs=specs, splits=splits, scales=scales)
+
+
+def _complete(task: TaskSpec, train: Sequence[Example]) -> TaskSpec:
+    return task if task.kind == "regression" else task.model_copy(update={"labels": infer_labels(task, train)})
+
+
+def encode_split(rows: Rows, split: str, *, tokenizer: PreTrainedTokenizerBase, max_length: int) -> dict[str, list[Features]]:
+    """Encode one split of all tasks."""
+    return {
+        spec.name: encode(
+            rows.splits[split][spec.name],
+            spec,
+            task_id=task_id,
+            tokenizer=tokenizer,
+            max_length=max_length,
+            scale=rows.scales.get(spec.name),
+        )
+        for task_id, spec in enumerate(rows.specs)
+    }
+
+
+def eval_sets(rows: Rows, split: str, *, tokenizer: PreTrainedTokenizerBase, max_length: int) -> dict[str, EvalSet]:
+    """Return one split, ready to be scored.
+
+    Raises:
+        DataError: a label of this split never occurs among the task's labels.
+    """
+    encoded = encode_split(rows, split, tokenizer=tokenizer, max_length=max_length)
+    return {
+        spec.name: EvalSet(
+            spec=spec,
+            features=encoded[spec.name],
+            references=[_reference(example, spec) for example in rows.splits[split][spec.name]],
+            scale=rows.scales.get(spec.name, Scale()),
+        )
+        for spec in rows.specs
+    }
+
+
+def _reference(example: Example, spec: TaskSpec) -> str | float:
+    if example.label is None:
+        raise DataError(f"{example.place}: task '{spec.name}': the row has no label to score against")
+    return float(example.label) if spec.kind == "regression" else str(example.label)

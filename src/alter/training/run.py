@@ -1,0 +1,186 @@
+"""One run, from recipe to model directory: what `alter train` does.
+
+    recipe -> rows checked -> base equipped -> stages trained -> the better stage kept -> test scored once -> model/, results.json
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import transformers
+from accelerate import PartialState
+from transformers import PreTrainedTokenizerBase
+
+from alter import __version__
+from alter.backbones._load import base_fingerprint, load_base
+from alter.checkpoint import AlterConfig, BaseInfo, save_model
+from alter.evaluation import evaluate
+from alter.model import MTAModel
+from alter.predict import Predictor, load
+from alter.recipe import Recipe, load_recipe
+from alter.results import Results, SplitScores, StageResult, read_results, write_results
+from alter.training.card import model_card
+from alter.training.observer import Many, Observer, Silent, TensorBoard
+from alter.training.prepare import Rows, encode_split, eval_sets, read_rows
+from alter.training.rundir import RESULTS, RunDirectory
+from alter.training.trainer import Trainer
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """A finished run.
+
+    Attributes:
+        folder: the run directory.
+        results: what results.json holds.
+    """
+
+    folder: Path
+    results: Results
+
+    def load(self) -> Predictor:
+        """Load the released model."""
+        return load(self.folder)
+
+
+def train(
+    recipe: str | Path | Recipe,
+    *,
+    output_dir: str | Path,
+    overrides: Sequence[str] = (),
+    resume: bool = False,
+    observer: Observer | None = None,
+) -> Run:
+    """Train a recipe.
+
+    Args:
+        recipe: a YAML file, or a resolved recipe.
+        output_dir: the run directory.
+        overrides: `key.path=value` settings over the recipe's file.
+        resume: go on with the run in `output_dir`; a finished one is returned as it is.
+        observer: is told what happens; by default nobody.
+
+    Raises:
+        AlterError: anything a user can mend; see `alter.errors`.
+    """
+    resolved = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, list(overrides))
+    state = PartialState()
+    folder = Path(output_dir)
+    with RunDirectory(folder, resolved, resume=resume, writes=state.is_main_process) as directory:
+        state.wait_for_everyone()
+        if directory.finished:
+            return Run(folder=folder, results=read_results(folder / RESULTS))
+        results = _train(resolved, folder, resume=resume, observer=observer or Silent(), state=state)
+    return Run(folder=folder, results=results)
+
+
+def _train(recipe: Recipe, folder: Path, *, resume: bool, observer: Observer, state: PartialState) -> Results:
+    rows = read_rows(recipe)
+    base, tokenizer = load_base(recipe.model_name_or_path, revision=recipe.revision)
+    fingerprint = base_fingerprint(base)
+    torch.manual_seed(recipe.seed)
+    num_outputs = [1 if spec.kind == "regression" else len(spec.labels or []) for spec in rows.specs]
+    names = [spec.name for spec in rows.specs]
+    model = MTAModel(base, task_names=names, settings=recipe.mta, num_outputs=num_outputs, heads=recipe.heads)
+    validation = eval_sets(rows, "validation", tokenizer=tokenizer, max_length=recipe.max_length)
+    batch_size = recipe.train.per_device_eval_batch_size
+
+    def validate(current: MTAModel) -> SplitScores:
+        return evaluate(current, validation, tokenizer=tokenizer, batch_size=batch_size)[0]
+
+    trainer = Trainer(
+        model,
+        recipe=recipe,
+        rows=encode_split(rows, "train", tokenizer=tokenizer, max_length=recipe.max_length),
+        tokenizer=tokenizer,
+        validate=validate,
+        folder=folder,
+        observer=_observers(recipe, folder, observer, state),
+        resume=resume,
+    )
+    stages = trainer.fit()
+    released = better_stage(stages)
+    trainer.restore(released)
+    model = trainer.model
+    results = _results(recipe, rows, model, stages, released, tokenizer)
+    if state.is_main_process:
+        config = _config(recipe, rows, model, fingerprint, released)
+        save_model(model, config, folder / "model", card=model_card(config, results))
+        write_results(results, folder / RESULTS)
+    state.wait_for_everyone()
+    return results
+
+
+def _observers(recipe: Recipe, folder: Path, observer: Observer, state: PartialState) -> Observer:
+    if not state.is_main_process:
+        return Silent()
+    return Many(observer, TensorBoard(folder / "tensorboard")) if "tensorboard" in recipe.train.report_to else observer
+
+
+def better_stage(stages: dict[str, StageResult]) -> str:
+    """Return the stage to release: stage 2, unless its best validation average is below stage 1's."""
+    if "stage2" not in stages:
+        return "stage1"
+    return "stage2" if stages["stage2"].average >= stages["stage1"].average else "stage1"
+
+
+def _results(
+    recipe: Recipe, rows: Rows, model: MTAModel, stages: dict[str, StageResult], released: str, tokenizer: PreTrainedTokenizerBase
+) -> Results:
+    splits = {}
+    for split in ("validation", "test"):
+        sets = eval_sets(rows, split, tokenizer=tokenizer, max_length=recipe.max_length)
+        if any(found.features for found in sets.values()):
+            splits[split] = evaluate(model, sets, tokenizer=tokenizer, batch_size=recipe.train.per_device_eval_batch_size)[0]
+    return Results(
+        recipe=recipe.name,
+        model=recipe.model_name_or_path,
+        preset=recipe.preset,
+        seed=recipe.seed,
+        stages=stages,
+        released=released,
+        splits=splits,
+        parameters=model.count_parameters(),
+        environment=environment(),
+    )
+
+
+def environment() -> dict[str, str]:
+    """Return the versions and the machine that numbers came from."""
+    found = {
+        "alter": __version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "platform": f"{platform.system()} {platform.machine()}",
+        "processors": str(os.cpu_count()),
+        "threads": str(torch.get_num_threads()),
+    }
+    return {**found, "device": torch.cuda.get_device_name(0)} if torch.cuda.is_available() else found
+
+
+def _config(recipe: Recipe, rows: Rows, model: MTAModel, fingerprint: str, released: str) -> AlterConfig:
+    trained = any("backbone" in stage.trains and stage.num_train_epochs > 0 for stage in recipe.stages.values())
+    return AlterConfig(
+        alter_version=__version__,
+        name=recipe.name,
+        base=BaseInfo(
+            name=recipe.model_name_or_path,
+            revision=recipe.revision,
+            model_type=str(model.backbone.config.model_type),
+            fingerprint=fingerprint,
+            trained=trained,
+        ),
+        preset=recipe.preset,
+        router=model.router,
+        max_length=recipe.max_length,
+        mta=recipe.mta,
+        heads=recipe.heads,
+        tasks=rows.specs,
+        scales={task: (scale.mean, scale.std) for task, scale in rows.scales.items()},
+    )

@@ -1,0 +1,115 @@
+"""The run directory: who may write to it, and what is in it already."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import yaml
+
+from alter.config import read_yaml
+from alter.errors import CheckpointError
+from alter.recipe import Recipe
+from alter.results import write_text
+from alter.training.state import checkpoints_in
+
+RECIPE = "recipe.yaml"
+RESULTS = "results.json"
+
+
+class RunDirectory:
+    """A run directory, locked against a second writer while this object is entered.
+
+    Args:
+        folder: the directory; made if it is not there.
+        recipe: the run's resolved recipe.
+        resume: go on with the run that is there.
+        writes: False in all processes but the main one, which neither lock nor write.
+    """
+
+    def __init__(self, folder: Path, recipe: Recipe, *, resume: bool, writes: bool = True) -> None:
+        self.folder = folder
+        self.recipe = recipe
+        self.resume = resume
+        self.writes = writes
+        self._lock: int | None = None
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run in it is over."""
+        return (self.folder / RESULTS).exists()
+
+    def __enter__(self) -> RunDirectory:
+        """Lock the directory, check what is there and write the resolved recipe.
+
+        Raises:
+            CheckpointError: another process writes here, another run is here, or there is nothing to resume.
+        """
+        if not self.writes:
+            return self
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._lock = os.open(self.folder / ".lock", os.O_CREAT | os.O_RDWR, 0o644)
+        except OSError as error:
+            raise CheckpointError(f"{self.folder}: cannot be made or written ({error.strerror}); choose another --output-dir") from None
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            writer = os.read(self._lock, 32).decode() or "unknown"
+            os.close(self._lock)
+            self._lock = None
+            raise CheckpointError(
+                f"{self.folder}: another process (pid {writer}) is training here; wait for it, or choose another --output-dir"
+            ) from None
+        os.ftruncate(self._lock, 0)
+        os.write(self._lock, str(os.getpid()).encode())
+        try:
+            self._check()
+        except BaseException:
+            self._release()
+            raise
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """Let others write here."""
+        self._release()
+
+    def _release(self) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def _check(self) -> None:
+        saved = self.folder / RECIPE
+        wanted = self.recipe.model_dump(mode="json")
+        if not saved.exists():
+            if checkpoints_in(self.folder / "checkpoints") or self.finished:
+                raise CheckpointError(f"{self.folder}: holds results of something else ({RECIPE} is missing); choose another --output-dir")
+            write_text(yaml.safe_dump(wanted, sort_keys=False, allow_unicode=True), saved)
+            return
+        before = read_yaml(saved.read_text(encoding="utf-8"))
+        if not self.resume:
+            if not self.finished and not checkpoints_in(self.folder / "checkpoints"):
+                write_text(yaml.safe_dump(wanted, sort_keys=False, allow_unicode=True), saved)  # a run that never saved anything
+                return
+            state = "a finished run" if self.finished else "an unfinished run"
+            raise CheckpointError(f"{self.folder}: holds {state}; add --resume to go on with it, or choose another --output-dir")
+        changed = sorted(_differences(before, wanted))
+        if changed:
+            raise CheckpointError(
+                f"{self.folder}: its run has other settings than this recipe ({', '.join(changed[:5])}); resume with the recipe it was "
+                f"started with ({saved}), or choose another --output-dir"
+            )
+
+
+def _differences(before: Any, now: Any, path: str = "") -> list[str]:  # noqa: ANN401 - YAML values
+    if isinstance(before, dict) and isinstance(now, dict):
+        keys = list(dict.fromkeys([*before, *now]))
+        return [found for key in keys for found in _differences(before.get(key), now.get(key), f"{path}.{key}".lstrip("."))]
+    if isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
+        pairs = zip(before, now, strict=True)
+        return [found for position, (old, new) in enumerate(pairs) for found in _differences(old, new, f"{path}.{position}")]
+    return [] if before == now else [path or "recipe"]

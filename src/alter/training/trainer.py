@@ -1,0 +1,402 @@
+"""The loop. Both stages go through it: choose rows, forward, backward, step, now and then validate and save.
+
+Shapes: B rows, T tasks.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator, DistributedDataParallelKwargs
+from torch import nn
+
+from alter.data.batch import collate
+from alter.data.encode import Features
+from alter.errors import CheckpointError, TrainingError
+from alter.model import MTAModel
+from alter.recipe import Recipe, StageSettings, Trained
+from alter.results import SplitScores, StageResult
+from alter.tensors import load_tensors, save_atomically
+from alter.training.journal import Journal
+from alter.training.observer import Observer, StepReport
+from alter.training.optim import build_optimizer, build_schedule
+from alter.training.scope import parameter_scopes
+from alter.training.state import (
+    Progress,
+    checkpoints_in,
+    load_progress,
+    pack_optimizer,
+    prune,
+    save_checkpoint,
+    unpack_optimizer,
+)
+from alter.training.steps import StepPlan, cut
+
+Validate = Callable[[MTAModel], SplitScores]
+
+
+class Trainer:
+    """Trains an equipped model in stages.
+
+    Args:
+        model: the equipped model.
+        recipe: the run's recipe.
+        rows: task -> encoded training rows.
+        tokenizer: pads batches.
+        validate: scores the model on validation rows; its average chooses the best step.
+        folder: the run directory, for checkpoints and metrics.jsonl.
+        observer: is told what happens.
+        resume: go on from the newest checkpoint in `folder`.
+    """
+
+    def __init__(
+        self,
+        model: MTAModel,
+        *,
+        recipe: Recipe,
+        rows: Mapping[str, Sequence[Features]],
+        tokenizer: object,
+        validate: Validate,
+        folder: Path,
+        observer: Observer,
+        resume: bool = False,
+    ) -> None:
+        self.model = model
+        self.recipe = recipe
+        self.rows = rows
+        self.tokenizer = tokenizer
+        self.validate = validate
+        self.folder = folder
+        self.observer = observer
+        trains_backbone = any("backbone" in stage.trains for stage in recipe.stages.values())
+        # A backbone may hold parameters that no pass reads (a pooler): DDP must look for them.
+        kwargs = DistributedDataParallelKwargs(find_unused_parameters=trains_backbone)
+        self.accelerator = Accelerator(mixed_precision=recipe.train.mixed_precision, kwargs_handlers=[kwargs])
+        self.model.to(self.accelerator.device)
+        self.model.label_smoothing = recipe.train.label_smoothing
+        if recipe.train.gradient_checkpointing:
+            self.model.gradient_checkpointing_enable()
+        kept: list[Trained] = ["task_adapters", "shared_adapters", "selector", "gate", "heads"]
+        if trains_backbone:
+            kept.append("backbone")
+        groups = self.model.parameter_groups()
+        self.changing = {name: p for group in kept for name, p in groups[group].items()}
+        self.names = {id(parameter): name for name, parameter in self.changing.items()}
+        self.best: dict[str, torch.Tensor] = {}
+        self.progress = Progress(stage="stage1", step=0, num_processes=self.accelerator.num_processes)
+        self._resumed: Path | None = None
+        newest = checkpoints_in(self._checkpoints)[-1:] if resume else []
+        if newest:
+            self._resumed = newest[0]
+            self.progress = load_progress(newest[0])
+            self._check_processes(newest[0])
+            self._load_parameters(newest[0] / "model.safetensors")
+        if self.accelerator.is_main_process:
+            self.journal = Journal(folder / "metrics.jsonl", size=self.progress.journal_bytes)
+
+    def _check_processes(self, folder: Path) -> None:
+        before, now = self.progress.num_processes, self.accelerator.num_processes
+        if before != now:
+            raise CheckpointError(f"{folder}: written by a run of {before} process(es), this one has {now}; resume with {before}")
+
+    @property
+    def _checkpoints(self) -> Path:
+        return self.folder / "checkpoints"
+
+    def fit(self) -> dict[str, StageResult]:
+        """Train all stages that are not over yet; the model ends with the best parameters of the last one.
+
+        Returns:
+            what each stage reached; the stages' best parameters are in `checkpoints/`.
+
+        Raises:
+            TrainingError: the loss is no number any more, or the disk is full.
+        """
+        stages = {name: stage for name, stage in self.recipe.stages.items() if stage.num_train_epochs > 0}
+        for name, stage in sorted(stages.items()):
+            if name < self.progress.stage or name in self.progress.results:
+                continue
+            if name != self.progress.stage:
+                self.progress = Progress(
+                    stage=name, step=0, num_processes=self.accelerator.num_processes, results=self.progress.results
+                )
+                self._resumed, self.best = None, {}
+            self._fit_stage(name, stage)
+        self.observer.closed()
+        return self.progress.results
+
+    def _fit_stage(self, name: str, stage: StageSettings) -> None:
+        train = self.recipe.train
+        plan = StepPlan(
+            rows=self.rows,
+            mixture=self.recipe.mixture,
+            weights={task.name: task.weight for task in self.recipe.tasks},
+            rows_per_step=train.per_device_train_batch_size * train.gradient_accumulation_steps * self.accelerator.num_processes,
+            seed=self.recipe.seed * 2 + (name == "stage2"),
+        )
+        num_steps = plan.num_steps(stage)
+        trainable = self.model.set_trainable(stage.trains)
+        if stage.router == "gate" and self._resumed is None:
+            self.model.start_gates()
+        self.model.router = stage.router
+        optimizer = build_optimizer(self.model.parameter_groups(), stage.learning_rates, weight_decay=train.weight_decay)
+        schedule = build_schedule(optimizer, stage, num_steps=num_steps)
+        scopes = parameter_scopes(self.model, stage.router)
+        wrapped, prepared = self.accelerator.prepare(self.model, optimizer)
+        if self._resumed is not None:
+            self._resume_stage(optimizer, schedule)
+        else:
+            torch.manual_seed(plan.seed)
+        count = sum(parameter.numel() for parameter in trainable.values())
+        self.observer.stage_started(name, num_steps=num_steps, first_step=self.progress.step, trainable=count)
+        meter = _Meter(self.model.task_names, self.model.device)
+        started = time.monotonic() - self.progress.seconds
+        while self.progress.step < num_steps and not self.progress.finished:
+            rows = plan.step(self.progress.step)
+            norm = self._step(wrapped, prepared, rows, trainable, scopes, meter)
+            schedule.step()
+            self._advance(step=self.progress.step + 1, seconds=time.monotonic() - started, schedule_steps=self.progress.step + 1)
+            self.observer.stepped(name, self.progress.step)
+            self._report(name, plan, num_steps, optimizer, norm, meter)
+            self._validate_and_save(name, stage, plan, num_steps, optimizer, meter, norm)
+        self._finish_stage(name, count)
+        self.accelerator.free_memory()
+        self.model = self.accelerator.unwrap_model(wrapped, keep_fp32_wrapper=False)
+
+    def _step(
+        self,
+        wrapped: nn.Module,
+        optimizer: object,
+        rows: Sequence[Features],
+        trainable: Mapping[str, nn.Parameter],
+        scopes: Mapping[str, frozenset[int]],
+        meter: _Meter,
+    ) -> torch.Tensor:
+        """Train on one step's rows: micro-batches, then one optimizer step. Returns the gradient's norm."""
+        accelerator, train = self.accelerator, self.recipe.train
+        wrapped.train()
+        for micro_batch in range(train.gradient_accumulation_steps):
+            mine = cut(
+                rows, micro_batch=micro_batch, process=accelerator.process_index, train=train, num_processes=accelerator.num_processes
+            )
+            last = micro_batch == train.gradient_accumulation_steps - 1
+            with accelerator.no_sync(wrapped) if not last else contextlib.nullcontext():
+                # A process with no rows left still takes part, with a row that weighs nothing: the others wait for it.
+                batch = collate(mine or rows[:1], self.tokenizer).to(self.model.device)  # type: ignore[arg-type]
+                out = wrapped(**batch.inputs, task_ids=batch.task_ids_B, label_ids=batch.label_ids_B, targets=batch.targets_B)
+                losses_B = out.losses if mine else out.losses * 0.0
+                accelerator.backward(losses_B.sum() * (accelerator.num_processes / len(rows)))
+                meter.add(losses_B.detach(), batch.task_ids_B, counted=bool(mine))
+        present = {row.task_id for row in rows}
+        for name, parameter in trainable.items():
+            if name in scopes and not scopes[name] & present:
+                # Absent tasks stand still: AdamW would otherwise move them by momentum and weight decay.
+                parameter.grad = None
+        norm = accelerator.clip_grad_norm_(list(trainable.values()), train.max_grad_norm)
+        optimizer.step()  # type: ignore[attr-defined]
+        optimizer.zero_grad()  # type: ignore[attr-defined]
+        assert isinstance(norm, torch.Tensor)
+        return norm
+
+    def _report(
+        self, name: str, plan: StepPlan, num_steps: int, optimizer: torch.optim.Optimizer, norm: torch.Tensor, meter: _Meter
+    ) -> None:
+        step = self.progress.step
+        if step % self.recipe.train.logging_steps and step != num_steps:
+            return
+        loss, losses, rate = meter.read(self.accelerator)
+        self._check_finite(name, loss, losses, norm)
+        report = StepReport(
+            stage=name,
+            step=step,
+            num_steps=num_steps,
+            epoch=step / plan.steps_per_epoch,
+            loss=loss,
+            losses=losses,
+            learning_rates={str(group["name"]): float(group["lr"]) for group in optimizer.param_groups},
+            grad_norm=float(norm),
+            rows_per_second=rate,
+        )
+        if self.accelerator.is_main_process:
+            self.journal.write({
+                "event": "step", "stage": name, "step": step, "epoch": round(report.epoch, 4), "loss": loss, "losses": losses,
+                "learning_rates": report.learning_rates, "grad_norm": report.grad_norm, "rows_per_second": round(rate, 1),
+            })  # fmt: skip
+        self.observer.logged(report)
+
+    def _check_finite(self, name: str, loss: float, losses: Mapping[str, float], norm: torch.Tensor) -> None:
+        # fp16 meets infinite gradients now and then: the scaler skips such a step.
+        if math.isfinite(loss) and (self.recipe.train.mixed_precision == "fp16" or math.isfinite(float(norm))):
+            return
+        bad = [task for task, value in losses.items() if not math.isfinite(value)]
+        raise TrainingError(
+            f"{name}, step {self.progress.step}: the loss is {loss}, the gradient's norm {float(norm)} (tasks: {', '.join(bad) or 'all'}). Nothing saved is lost: the last "
+            f"checkpoint in {self._checkpoints} is from before. Lower stages.{name}.learning_rates, or train.max_grad_norm"
+            + (", or use mixed_precision: bf16 instead of fp16" if self.recipe.train.mixed_precision == "fp16" else "")
+        )
+
+    def _validate_and_save(
+        self,
+        name: str,
+        stage: StageSettings,
+        plan: StepPlan,
+        num_steps: int,
+        optimizer: torch.optim.Optimizer,
+        meter: _Meter,
+        norm: torch.Tensor,
+    ) -> None:
+        step, train = self.progress.step, self.recipe.train
+        last = step == num_steps
+        validates = last or step % (stage.eval_steps or plan.steps_per_epoch) == 0
+        saves = last or (step % train.save_steps == 0 if train.save_steps else validates)
+        if validates or saves:  # nothing is ever scored or saved of a model that is no number
+            self._check_finite(name, *meter.peek(self.accelerator), norm)
+        meter.pause()
+        if validates:
+            self._validate(name, stage)
+        if saves or self.progress.finished:
+            self._save(optimizer)
+        meter.go_on()
+
+    def _validate(self, name: str, stage: StageSettings) -> None:
+        scores = self.validate(self.model)
+        best = self.progress.best_average is None or scores.average > self.progress.best_average
+        if best:
+            self.best = {key: parameter.detach().clone() for key, parameter in self.changing.items()}
+            self._advance(
+                best_average=scores.average,
+                best_step=self.progress.step,
+                best_scores={task: score.score for task, score in scores.tasks.items()},
+                validations_without_gain=0,
+            )
+        else:
+            self._advance(validations_without_gain=self.progress.validations_without_gain + 1)
+        if self.accelerator.is_main_process:
+            tasks = {task: {"score": score.score, "metric": score.metric} for task, score in scores.tasks.items()}
+            self.journal.write({
+                "event": "validation", "stage": name, "step": self.progress.step, "average": scores.average, "tasks": tasks,
+                "best": best,
+            })  # fmt: skip
+        self.observer.validated(name, self.progress.step, scores, best=best)
+        self._warn_of_collapse(name, scores)
+        patience = stage.early_stopping_patience
+        if patience is not None and self.progress.validations_without_gain >= patience:
+            self._advance(finished=True)
+
+    def _warn_of_collapse(self, name: str, scores: SplitScores) -> None:
+        collapsed = [f"{task} (always '{s.constant_prediction}')" for task, s in scores.tasks.items() if s.constant_prediction is not None]
+        if collapsed:
+            self.observer.warned(
+                f"{name}, step {self.progress.step}: one answer for every row on {', '.join(collapsed)}. Early in training this may "
+                f"pass; if it stays, lower stages.{name}.learning_rates.adapters or raise train.per_device_train_batch_size"
+            )
+
+    def _save(self, optimizer: torch.optim.Optimizer) -> None:
+        self.accelerator.wait_for_everyone()
+        if self.accelerator.is_main_process:
+            self._advance(journal_bytes=self.journal.size())
+            folder = self._checkpoints / f"{self.progress.stage}-{self.progress.step:06d}"
+            tensors = {"model": self.changing, "optimizer": pack_optimizer(optimizer, self.names)}
+            if self.best:
+                tensors["best"] = self.best
+            save_checkpoint(folder, self.progress, tensors)
+            prune(self._checkpoints, self.recipe.train.save_total_limit)
+        self.accelerator.wait_for_everyone()
+
+    def restore(self, stage: str) -> None:
+        """Put the best parameters of a finished stage back into the model, and its router to work."""
+        self._load_parameters(self._checkpoints / f"best-{stage}.safetensors")
+        self.model.router = self.recipe.stages[stage].router
+
+    def _finish_stage(self, name: str, trainable: int) -> None:
+        with torch.no_grad():
+            for key, tensor in self.best.items():
+                self.changing[key].copy_(tensor)
+        if self.accelerator.is_main_process:
+            save_atomically(self.best, self._checkpoints / f"best-{name}.safetensors")
+        self.accelerator.wait_for_everyone()
+        assert self.progress.best_average is not None
+        result = StageResult(
+            average=self.progress.best_average,
+            seconds=round(self.progress.seconds, 2),
+            trainable_parameters=trainable,
+            steps=self.progress.step,
+            best_step=self.progress.best_step,
+            scores=self.progress.best_scores,
+        )
+        self._advance(finished=True, results={**self.progress.results, name: result})
+
+    def _resume_stage(self, optimizer: torch.optim.Optimizer, schedule: torch.optim.lr_scheduler.LambdaLR) -> None:
+        assert self._resumed is not None
+        unpack_optimizer(optimizer, load_tensors(self._resumed / "optimizer.safetensors"), self.names)
+        schedule.load_state_dict({**schedule.state_dict(), "last_epoch": self.progress.schedule_steps})
+        for group, rate in zip(optimizer.param_groups, _rates_at(schedule, self.progress.schedule_steps), strict=True):
+            group["lr"] = rate
+        if (self._resumed / "best.safetensors").exists():
+            best = load_tensors(self._resumed / "best.safetensors")
+            self.best = {name: tensor.to(self.model.device) for name, tensor in best.items()}
+
+    def _load_parameters(self, path: Path) -> None:
+        tensors = load_tensors(path)
+        with torch.no_grad():
+            for name, parameter in self.changing.items():
+                parameter.copy_(tensors[name])
+
+    def _advance(self, **changes: object) -> None:
+        self.progress = self.progress.model_copy(update=changes)
+
+
+def _rates_at(schedule: torch.optim.lr_scheduler.LambdaLR, step: int) -> list[float]:
+    return [base * factor(step) for base, factor in zip(schedule.base_lrs, schedule.lr_lambdas, strict=True)]
+
+
+class _Meter:
+    """Sums losses by task on the device, so that reading them is the only moment the device is waited for."""
+
+    def __init__(self, task_names: Sequence[str], device: torch.device) -> None:
+        self.task_names = list(task_names)
+        self.sums_T = torch.zeros(len(self.task_names), device=device)
+        self.counts_T = torch.zeros(len(self.task_names), device=device)
+        self.rows = 0
+        self.since = time.monotonic()
+        self.paused_at = self.since
+
+    def add(self, losses_B: torch.Tensor, task_ids_B: torch.Tensor, *, counted: bool) -> None:
+        """Add a micro-batch's losses."""
+        if counted:
+            self.sums_T.index_add_(0, task_ids_B, losses_B)
+            self.counts_T.index_add_(0, task_ids_B, torch.ones_like(losses_B))
+            self.rows += int(losses_B.shape[0])
+
+    def peek(self, accelerator: Accelerator) -> tuple[float, dict[str, float]]:
+        """Return the mean loss and each task's mean loss over all processes since the last `read`."""
+        sums_T, counts_T = accelerator.reduce(self.sums_T.clone(), "sum"), accelerator.reduce(self.counts_T.clone(), "sum")
+        losses = {
+            task: total / count
+            for task, total, count in zip(self.task_names, sums_T.tolist(), counts_T.tolist(), strict=True)
+            if count
+        }
+        return (float(sums_T.sum() / counts_T.sum()) if losses else 0.0), losses
+
+    def read(self, accelerator: Accelerator) -> tuple[float, dict[str, float], float]:
+        """Return what `peek` does and the rows per second of this process, and start again."""
+        loss, losses = self.peek(accelerator)
+        now = time.monotonic()
+        rate = self.rows / max(1e-9, now - self.since)
+        self.sums_T.zero_()
+        self.counts_T.zero_()
+        self.rows, self.since = 0, now
+        return loss, losses, rate
+
+    def pause(self) -> None:
+        """Stop the clock while something else than training goes on."""
+        self.paused_at = time.monotonic()
+
+    def go_on(self) -> None:
+        """Let the clock run again."""
+        self.since += time.monotonic() - self.paused_at
