@@ -124,7 +124,7 @@ def load_tasks(
     caps = {"train": "cap", "validation": "validation_cap"}
     if split not in caps:
         return examples
-    return {spec.name: _capped(examples[spec.name], spec, getattr(spec, caps[split]), seed) for spec in specs}
+    return {spec.name: capped(examples[spec.name], spec, getattr(spec, caps[split]), seed) for spec in specs}
 
 
 def source_of(spec: TaskSpec, split: str) -> tuple[str, str] | None:
@@ -291,7 +291,8 @@ def _no_rows(where: str, spec: TaskSpec, named: Counter[str], num_rows: int) -> 
     )
 
 
-def _capped(examples: list[Example], spec: TaskSpec, cap: int | None, seed: int) -> list[Example]:
+def capped(examples: list[Example], spec: TaskSpec, cap: int | None, seed: int) -> list[Example]:
+    """Return at most `cap` of a task's examples: a sample chosen by the seed, in the file's order."""
     if cap is None or len(examples) <= cap:
         return examples
     # A text as seed is hashed the same way in every process and Python version.

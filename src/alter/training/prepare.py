@@ -12,7 +12,7 @@ from alter.errors import DataError
 from alter.evaluation import EvalSet
 from alter.recipe import Recipe
 from alter.tasks.example import Example
-from alter.tasks.read import SPLITS, infer_labels, load_tasks
+from alter.tasks.read import SPLITS, capped, infer_labels, load_tasks
 from alter.tasks.spec import TaskSpec
 
 
@@ -39,9 +39,10 @@ def read_rows(recipe: Recipe) -> Rows:
         TaskError: a task's labels do not fit.
     """
     problems: list[str] = []
+    # Labels are those of all training rows, not of the sample that a cap keeps: so they do not depend on the seed.
+    whole = [task.model_copy(update={"cap": None}) for task in recipe.tasks]
     splits = {
-        split: load_tasks(recipe.tasks, split, seed=recipe.seed, on_problem=lambda error: problems.append(str(error)))
-        for split in SPLITS
+        split: load_tasks(whole, split, seed=recipe.seed, on_problem=lambda error: problems.append(str(error))) for split in SPLITS
     }
     if problems:
         more = f"\n... and {len(problems) - 10} more; `alter validate` tells all" if len(problems) > 10 else ""
@@ -52,6 +53,7 @@ def read_rows(recipe: Recipe) -> Rows:
                 f"task '{task.name}' has no validation rows; name a file under source.validation: the best checkpoint is chosen on it"
             )
     specs = [_complete(task, splits["train"][task.name]) for task in recipe.tasks]
+    splits["train"] = {task.name: capped(splits["train"][task.name], task, task.cap, recipe.seed) for task in recipe.tasks}
     scales = {task.name: scale_of(splits["train"][task.name]) for task in specs if task.kind == "regression"}
     return Rows(specs=specs, splits=splits, scales=scales)
 
