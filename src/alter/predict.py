@@ -21,6 +21,7 @@ from alter.data.batch import batches_by_length, collate
 from alter.data.encode import Features, Scale, encode
 from alter.errors import DataError, TaskError, did_you_mean
 from alter.evaluation import answer
+from alter.gatemap import over_tokens
 from alter.model import MTAModel
 from alter.tasks.example import Example
 from alter.tasks.read import render_inputs
@@ -108,8 +109,8 @@ class Predictor:
             TaskError: a task is unknown, or the numbers of tasks and inputs differ.
             DataError: an input is empty or lacks a column.
         """
-        if isinstance(inputs, str):
-            raise DataError("predict got one text; give a list of inputs, e.g. [text]")
+        if isinstance(inputs, str | Mapping):
+            raise DataError(f"predict got one {'text' if isinstance(inputs, str) else 'row'}; give a list of inputs, e.g. [text]")
         names = [task] * len(inputs) if isinstance(task, str) else list(task)
         if len(names) != len(inputs):
             raise TaskError(f"{len(names)} tasks for {len(inputs)} inputs; give one task, or one for each input")
@@ -122,6 +123,8 @@ class Predictor:
 
     def _encode(self, name: str, given: Input, position: int) -> Features:
         spec = self.task(name)
+        if not isinstance(given, str | Mapping):
+            raise DataError(f"input {position + 1} is a {type(given).__name__} ({given!r}); an input is a text, or a row: {{'text': ...}}")
         text, text_pair = render_inputs(spec, given, place=f"input {position + 1}")
         example = Example(task=name, text=text, text_pair=text_pair)
         task_id = self.tasks.index(name)
@@ -166,13 +169,7 @@ def adapter_names(model: MTAModel) -> list[str]:
 
 def mean_weights(recorded: Mapping[int, torch.Tensor], mask_BS: torch.Tensor) -> torch.Tensor:
     """Return gate weights averaged over sites, and over real tokens where they differ by token, (B, E)."""
-    sites = []
-    for weights in recorded.values():
-        if weights.dim() == 3:
-            mask_BS1 = mask_BS.unsqueeze(-1).to(weights.dtype)
-            weights = (weights * mask_BS1).sum(1) / mask_BS1.sum(1)
-        sites.append(weights)
-    return torch.stack(sites).mean(0).cpu()
+    return torch.stack([over_tokens(weights, mask_BS) for weights in recorded.values()]).mean(0).cpu()
 
 
 def load(path: str | Path, *, device: torch.device | str = "cpu") -> Predictor:

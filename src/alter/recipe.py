@@ -193,6 +193,8 @@ class TrainSettings(Settings):
     """Write a resumable checkpoint every so many steps; by default at every validation."""
     save_total_limit: int = pydantic.Field(default=2, ge=1)
     """Resumable checkpoints to keep."""
+    test_stages: Literal["released", "all"] = "released"
+    """Score the released stage alone on test rows, or every stage (for comparisons; no choice is made by it)."""
     report_to: list[Literal["tensorboard"]] = []
     """Trackers beside metrics.jsonl (needs the extra `track`)."""
 

@@ -59,6 +59,8 @@ class StageResult(Settings):
     """Step of the best validation average; 0 is the stage's start."""
     scores: dict[str, float] = {}
     """Validation score per task at the best step, in percent."""
+    test: SplitScores | None = None
+    """Test scores of the stage's best step, where the recipe asks for them (train.test_stages: all)."""
 
 
 class Results(Settings):

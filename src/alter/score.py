@@ -12,8 +12,9 @@ from alter.errors import CheckpointError, DataError, TaskError, did_you_mean
 from alter.evaluation import EvalSet, evaluate
 from alter.recipe import Recipe, load_recipe
 from alter.results import SplitScores, write_text
-from alter.tasks.read import SPLITS
-from alter.training.prepare import Rows, eval_sets, read_rows
+from alter.tasks.read import SPLITS, load_tasks
+from alter.tasks.spec import TaskSpec
+from alter.training.prepare import Rows, eval_sets, raise_problems
 
 PredictionFormat = Literal["jsonl", "ids"]
 

@@ -111,10 +111,25 @@ def _target(example: Example, spec: TaskSpec, scale: Scale | None) -> float:
 
 
 def _tokenise(examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase, *, max_length: int | None) -> dict[str, list[list[int]]]:
-    has_pairs = any(example.text_pair is not None for example in examples)
+    """Return the tokenizer's columns. Pairs go apart from single texts: an empty second segment would still cost a separator."""
+    columns: dict[str, list[list[int]]] = {}
+    for pairs in (False, True):
+        chosen = [row for row, example in enumerate(examples) if (example.text_pair is not None) == pairs]
+        if chosen:
+            part = _tokenise_alike([examples[row] for row in chosen], tokenizer, max_length=max_length)
+            for name, values in part.items():
+                column = columns.setdefault(name, [[] for _ in examples])
+                for row, value in zip(chosen, values, strict=True):
+                    column[row] = value
+    return columns
+
+
+def _tokenise_alike(
+    examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase, *, max_length: int | None
+) -> dict[str, list[list[int]]]:
     encoding = tokenizer(
         [example.text for example in examples],
-        [example.text_pair or "" for example in examples] if has_pairs else None,
+        [example.text_pair for example in examples] if examples[0].text_pair is not None else None,
         truncation="longest_first" if max_length is not None else False,
         max_length=max_length,
         return_attention_mask=False,

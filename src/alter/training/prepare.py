@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from transformers import PreTrainedTokenizerBase
+from torch import nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from alter.data.encode import Features, Scale, encode, scale_of
-from alter.errors import DataError
+from alter.errors import ConfigError, DataError
 from alter.evaluation import EvalSet
 from alter.recipe import Recipe
 from alter.tasks.example import Example
@@ -44,9 +45,7 @@ def read_rows(recipe: Recipe) -> Rows:
     splits = {
         split: load_tasks(whole, split, seed=recipe.seed, on_problem=lambda error: problems.append(str(error))) for split in SPLITS
     }
-    if problems:
-        more = f"\n... and {len(problems) - 10} more; `alter validate` tells all" if len(problems) > 10 else ""
-        raise DataError("\n".join(problems[:10]) + more)
+    raise_problems(problems)
     for task in recipe.tasks:
         if not splits["validation"][task.name]:
             raise DataError(
@@ -58,8 +57,33 @@ def read_rows(recipe: Recipe) -> Rows:
     return Rows(specs=specs, splits=splits, scales=scales)
 
 
+def raise_problems(problems: Sequence[str]) -> None:
+    """Raise the first ten problems with rows as one error, if there are any.
+
+    Raises:
+        DataError: there are.
+    """
+    if problems:
+        more = f"\n... and {len(problems) - 10} more; `alter validate` tells all" if len(problems) > 10 else ""
+        raise DataError("\n".join(problems[:10]) + more)
+
+
 def _complete(task: TaskSpec, train: Sequence[Example]) -> TaskSpec:
     return task if task.kind == "regression" else task.model_copy(update={"labels": infer_labels(task, train)})
+
+
+def check_max_length(max_length: int, base: PreTrainedModel) -> None:
+    """Refuse inputs longer than the base has positions for; families with relative or rotary positions have no such limit.
+
+    Raises:
+        ConfigError: `max_length` is too large.
+    """
+    for name, module in base.named_modules():
+        if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
+            # RoBERTa counts positions from behind the padding id.
+            positions = module.num_embeddings - (0 if module.padding_idx is None else module.padding_idx + 1)
+            if max_length > positions:
+                raise ConfigError(f"max_length is {max_length}, but this base model has {positions} positions; set max_length: {positions}")
 
 
 def encode_split(rows: Rows, split: str, *, tokenizer: PreTrainedTokenizerBase, max_length: int) -> dict[str, list[Features]]:

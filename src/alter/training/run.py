@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,14 +19,16 @@ from transformers import PreTrainedTokenizerBase
 from alter import __version__
 from alter.backbones._load import base_fingerprint, load_base
 from alter.checkpoint import AlterConfig, BaseInfo, save_model
-from alter.evaluation import evaluate
+from alter.errors import ConfigError
+from alter.evaluation import EvalSet, evaluate
 from alter.model import MTAModel
 from alter.predict import Predictor, load
 from alter.recipe import Recipe, load_recipe
 from alter.results import Results, SplitScores, StageResult, read_results, write_results
 from alter.training.card import model_card
 from alter.training.observer import Many, Observer, Silent, TensorBoard
-from alter.training.prepare import Rows, encode_split, eval_sets, read_rows
+from alter.tensors import write_error
+from alter.training.prepare import Rows, check_max_length, encode_split, eval_sets, read_rows
 from alter.training.rundir import RESULTS, RunDirectory
 from alter.training.trainer import Trainer
 
@@ -68,6 +70,8 @@ def train(
     Raises:
         AlterError: anything a user can mend; see `alter.errors`.
     """
+    if isinstance(recipe, Recipe) and overrides:
+        raise ConfigError("train got a resolved Recipe and overrides; hand the overrides to load_recipe(path, overrides)")
     resolved = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, list(overrides))
     state = PartialState()
     folder = Path(output_dir)
@@ -82,6 +86,7 @@ def train(
 def _train(recipe: Recipe, folder: Path, *, resume: bool, observer: Observer, state: PartialState) -> Results:
     rows = read_rows(recipe)
     base, tokenizer = load_base(recipe.model_name_or_path, revision=recipe.revision)
+    check_max_length(recipe.max_length, base)
     fingerprint = base_fingerprint(base)
     torch.manual_seed(recipe.seed)
     num_outputs = [1 if spec.kind == "regression" else len(spec.labels or []) for spec in rows.specs]
@@ -105,15 +110,33 @@ def _train(recipe: Recipe, folder: Path, *, resume: bool, observer: Observer, st
     )
     stages = trainer.fit()
     released = better_stage(stages)
+    if recipe.train.test_stages == "all":
+        stages = _with_test_scores(stages, trainer, eval_sets(rows, "test", tokenizer=tokenizer, max_length=recipe.max_length))
     trainer.restore(released)
     model = trainer.model
     results = _results(recipe, rows, model, stages, released, tokenizer)
     if state.is_main_process:
         config = _config(recipe, rows, model, fingerprint, released)
         save_model(model, config, folder / "model", card=model_card(config, results))
-        write_results(results, folder / RESULTS)
+        try:
+            write_results(results, folder / RESULTS)
+        except OSError as error:
+            raise write_error(error, folder / RESULTS) from error
     state.wait_for_everyone()
     return results
+
+
+def _with_test_scores(stages: dict[str, StageResult], trainer: Trainer, sets: Mapping[str, EvalSet]) -> dict[str, StageResult]:
+    """Return the stages with the test scores of each one's best step, where there are test rows."""
+    if not any(found.features for found in sets.values()):
+        return stages
+    scored = {}
+    for stage, result in stages.items():
+        trainer.restore(stage)
+        batch_size = trainer.recipe.train.per_device_eval_batch_size
+        scores = evaluate(trainer.model, sets, tokenizer=trainer.tokenizer, batch_size=batch_size)[0]
+        scored[stage] = result.model_copy(update={"test": scores})
+    return scored
 
 
 def _observers(recipe: Recipe, folder: Path, observer: Observer, state: PartialState) -> Observer:
@@ -124,8 +147,8 @@ def _observers(recipe: Recipe, folder: Path, observer: Observer, state: PartialS
 
 def better_stage(stages: dict[str, StageResult]) -> str:
     """Return the stage to release: stage 2, unless its best validation average is below stage 1's."""
-    if "stage2" not in stages:
-        return "stage1"
+    if len(stages) == 1:
+        return next(iter(stages))
     return "stage2" if stages["stage2"].average >= stages["stage1"].average else "stage1"
 
 

@@ -14,6 +14,7 @@ from alter.config import read_yaml
 from alter.errors import CheckpointError
 from alter.recipe import Recipe
 from alter.results import write_text
+from alter.tensors import write_error
 from alter.training.state import checkpoints_in
 
 RECIPE = "recipe.yaml"
@@ -84,16 +85,19 @@ class RunDirectory:
 
     def _check(self) -> None:
         saved = self.folder / RECIPE
-        wanted = self.recipe.model_dump(mode="json")
+        wanted = resolved(self.recipe)
         if not saved.exists():
             if checkpoints_in(self.folder / "checkpoints") or self.finished:
                 raise CheckpointError(f"{self.folder}: holds results of something else ({RECIPE} is missing); choose another --output-dir")
-            write_text(yaml.safe_dump(wanted, sort_keys=False, allow_unicode=True), saved)
+            self._write(wanted, saved)
             return
-        before = read_yaml(saved.read_text(encoding="utf-8"))
+        try:
+            before = read_yaml(saved.read_text(encoding="utf-8"))
+        except (OSError, ValueError, yaml.YAMLError) as error:
+            raise CheckpointError(f"{saved}: cannot be read ({error}); put the run's recipe back, or choose another --output-dir") from None
         if not self.resume:
             if not self.finished and not checkpoints_in(self.folder / "checkpoints"):
-                write_text(yaml.safe_dump(wanted, sort_keys=False, allow_unicode=True), saved)  # a run that never saved anything
+                self._write(wanted, saved)  # a run that never saved anything
                 return
             state = "a finished run" if self.finished else "an unfinished run"
             raise CheckpointError(f"{self.folder}: holds {state}; add --resume to go on with it, or choose another --output-dir")
@@ -103,6 +107,21 @@ class RunDirectory:
                 f"{self.folder}: its run has other settings than this recipe ({', '.join(changed[:5])}); resume with the recipe it was "
                 f"started with ({saved}), or choose another --output-dir"
             )
+
+
+    @staticmethod
+    def _write(wanted: dict[str, Any], path: Path) -> None:
+        try:
+            write_text(yaml.safe_dump(wanted, sort_keys=False, allow_unicode=True), path)
+        except OSError as error:
+            raise write_error(error, path) from error
+
+
+def resolved(recipe: Recipe) -> dict[str, Any]:
+    """Return what recipe.yaml holds: every setting, so that reading it gives this recipe whatever the preset becomes."""
+    content = recipe.model_dump(mode="json")
+    content["stages"].setdefault("stage2", None)  # else the preset's stage 2 would come back
+    return content
 
 
 def _differences(before: Any, now: Any, path: str = "") -> list[str]:  # noqa: ANN401 - YAML values

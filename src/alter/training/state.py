@@ -21,8 +21,8 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 
-from alter.config import Settings
-from alter.errors import CheckpointError
+from alter.config import Settings, parse
+from alter.errors import CheckpointError, ConfigError
 from alter.results import StageResult, write_json
 from alter.tensors import save_tensors, write_error
 
@@ -94,12 +94,15 @@ def load_progress(folder: Path) -> Progress:
     path = folder / "state.json"
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise CheckpointError(f"{path}: cannot be read ({error}); delete {folder} to resume from an earlier checkpoint") from None
     seen = content.get("format") if isinstance(content, dict) else None
     if seen != FORMAT:
         raise CheckpointError(f"{path}: format {seen!r}, this version reads format {FORMAT}; resume with the version that wrote it")
-    return Progress.model_validate(content)
+    try:
+        return parse(Progress, content, where=str(path))
+    except ConfigError as error:
+        raise CheckpointError(f"{error}. The file is damaged; delete {folder} to resume from an earlier checkpoint") from None
 
 
 def checkpoints_in(folder: Path) -> list[Path]:
@@ -116,6 +119,8 @@ def prune(folder: Path, keep: int) -> None:
         shutil.rmtree(path)
     for draft in folder.glob(".stage*-*"):
         shutil.rmtree(draft, ignore_errors=True)
+    for draft in folder.glob(".best-*"):
+        draft.unlink(missing_ok=True)
 
 
 def pack_optimizer(optimizer: torch.optim.Optimizer, names: Mapping[int, str]) -> dict[str, torch.Tensor]:

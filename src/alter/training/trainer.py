@@ -1,6 +1,6 @@
 """The loop. Both stages go through it: choose rows, forward, backward, step, now and then validate and save.
 
-Shapes: B rows, T tasks.
+Shapes: B rows.
 """
 
 from __future__ import annotations
@@ -13,16 +13,19 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate.state import AcceleratorState
 from torch import nn
+from transformers import PreTrainedTokenizerBase
 
 from alter.data.batch import collate
 from alter.data.encode import Features
-from alter.errors import CheckpointError, TrainingError
+from alter.errors import CheckpointError, ConfigError, TrainingError
 from alter.model import MTAModel
 from alter.recipe import Recipe, StageSettings, Trained
 from alter.results import SplitScores, StageResult
 from alter.tensors import load_tensors, save_atomically
 from alter.training.journal import Journal
+from alter.training.meter import Meter
 from alter.training.observer import Observer, StepReport
 from alter.training.optim import build_optimizer, build_schedule
 from alter.training.scope import parameter_scopes
@@ -60,7 +63,7 @@ class Trainer:
         *,
         recipe: Recipe,
         rows: Mapping[str, Sequence[Features]],
-        tokenizer: object,
+        tokenizer: PreTrainedTokenizerBase,
         validate: Validate,
         folder: Path,
         observer: Observer,
@@ -76,6 +79,8 @@ class Trainer:
         trains_backbone = any("backbone" in stage.trains for stage in recipe.stages.values())
         # A backbone may hold parameters that no pass reads (a pooler): DDP must look for them.
         kwargs = DistributedDataParallelKwargs(find_unused_parameters=trains_backbone)
+        # accelerate keeps the first run's precision for the whole process and refuses another: a sweep needs each run's own.
+        AcceleratorState._reset_state()
         self.accelerator = Accelerator(mixed_precision=recipe.train.mixed_precision, kwargs_handlers=[kwargs])
         self.model.to(self.accelerator.device)
         self.model.label_smoothing = recipe.train.label_smoothing
@@ -116,8 +121,19 @@ class Trainer:
 
         Raises:
             TrainingError: the loss is no number any more, or the disk is full.
+            ConfigError: no stage has anything to do.
+            CheckpointError: the checkpoint to go on from is damaged.
         """
         stages = {name: stage for name, stage in self.recipe.stages.items() if stage.num_train_epochs > 0}
+        if not stages:
+            raise ConfigError("every stage has num_train_epochs 0, so there is nothing to train; raise stages.stage1.num_train_epochs")
+        try:
+            self._fit_stages(stages)
+        finally:  # an error must not leave a terminal half drawn or a tracker's file open
+            self.observer.closed()
+        return self.progress.results
+
+    def _fit_stages(self, stages: Mapping[str, StageSettings]) -> None:
         for name, stage in sorted(stages.items()):
             if name < self.progress.stage or name in self.progress.results:
                 continue
@@ -127,8 +143,6 @@ class Trainer:
                 )
                 self._resumed, self.best = None, {}
             self._fit_stage(name, stage)
-        self.observer.closed()
-        return self.progress.results
 
     def _fit_stage(self, name: str, stage: StageSettings) -> None:
         train = self.recipe.train
@@ -148,13 +162,13 @@ class Trainer:
         schedule = build_schedule(optimizer, stage, num_steps=num_steps)
         scopes = parameter_scopes(self.model, stage.router)
         wrapped, prepared = self.accelerator.prepare(self.model, optimizer)
+        meter = Meter(self.model.task_names, self.model.device)
         if self._resumed is not None:
-            self._resume_stage(optimizer, schedule)
+            self._resume_stage(optimizer, schedule, meter)
         else:
             torch.manual_seed(plan.seed)
         count = sum(parameter.numel() for parameter in trainable.values())
         self.observer.stage_started(name, num_steps=num_steps, first_step=self.progress.step, trainable=count)
-        meter = _Meter(self.model.task_names, self.model.device)
         started = time.monotonic() - self.progress.seconds
         while self.progress.step < num_steps and not self.progress.finished:
             rows = plan.step(self.progress.step)
@@ -175,7 +189,7 @@ class Trainer:
         rows: Sequence[Features],
         trainable: Mapping[str, nn.Parameter],
         scopes: Mapping[str, frozenset[int]],
-        meter: _Meter,
+        meter: Meter,
     ) -> torch.Tensor:
         """Train on one step's rows: micro-batches, then one optimizer step. Returns the gradient's norm."""
         accelerator, train = self.accelerator, self.recipe.train
@@ -187,7 +201,7 @@ class Trainer:
             last = micro_batch == train.gradient_accumulation_steps - 1
             with accelerator.no_sync(wrapped) if not last else contextlib.nullcontext():
                 # A process with no rows left still takes part, with a row that weighs nothing: the others wait for it.
-                batch = collate(mine or rows[:1], self.tokenizer).to(self.model.device)  # type: ignore[arg-type]
+                batch = collate(mine or rows[:1], self.tokenizer).to(self.model.device)
                 out = wrapped(**batch.inputs, task_ids=batch.task_ids_B, label_ids=batch.label_ids_B, targets=batch.targets_B)
                 losses_B = out.losses if mine else out.losses * 0.0
                 accelerator.backward(losses_B.sum() * (accelerator.num_processes / len(rows)))
@@ -204,7 +218,7 @@ class Trainer:
         return norm
 
     def _report(
-        self, name: str, plan: StepPlan, num_steps: int, optimizer: torch.optim.Optimizer, norm: torch.Tensor, meter: _Meter
+        self, name: str, plan: StepPlan, num_steps: int, optimizer: torch.optim.Optimizer, norm: torch.Tensor, meter: Meter
     ) -> None:
         step = self.progress.step
         if step % self.recipe.train.logging_steps and step != num_steps:
@@ -247,7 +261,7 @@ class Trainer:
         plan: StepPlan,
         num_steps: int,
         optimizer: torch.optim.Optimizer,
-        meter: _Meter,
+        meter: Meter,
         norm: torch.Tensor,
     ) -> None:
         step, train = self.progress.step, self.recipe.train
@@ -260,7 +274,7 @@ class Trainer:
         if validates:
             self._validate(name, stage)
         if saves or self.progress.finished:
-            self._save(optimizer)
+            self._save(optimizer, meter)
         meter.go_on()
 
     def _validate(self, name: str, stage: StageSettings) -> None:
@@ -296,12 +310,13 @@ class Trainer:
                 f"pass; if it stays, lower stages.{name}.learning_rates.adapters or raise train.per_device_train_batch_size"
             )
 
-    def _save(self, optimizer: torch.optim.Optimizer) -> None:
+    def _save(self, optimizer: torch.optim.Optimizer, meter: Meter) -> None:
+        sums = meter.pack(self.accelerator)
         self.accelerator.wait_for_everyone()
         if self.accelerator.is_main_process:
             self._advance(journal_bytes=self.journal.size())
             folder = self._checkpoints / f"{self.progress.stage}-{self.progress.step:06d}"
-            tensors = {"model": self.changing, "optimizer": pack_optimizer(optimizer, self.names)}
+            tensors = {"model": self.changing, "optimizer": {**pack_optimizer(optimizer, self.names), **sums}}
             if self.best:
                 tensors["best"] = self.best
             save_checkpoint(folder, self.progress, tensors)
@@ -331,18 +346,28 @@ class Trainer:
         )
         self._advance(finished=True, results={**self.progress.results, name: result})
 
-    def _resume_stage(self, optimizer: torch.optim.Optimizer, schedule: torch.optim.lr_scheduler.LambdaLR) -> None:
+    def _resume_stage(
+        self, optimizer: torch.optim.Optimizer, schedule: torch.optim.lr_scheduler.LambdaLR, meter: Meter
+    ) -> None:
         assert self._resumed is not None
-        unpack_optimizer(optimizer, load_tensors(self._resumed / "optimizer.safetensors"), self.names)
+        packed = load_tensors(self._resumed / "optimizer.safetensors")
+        unpack_optimizer(optimizer, packed, self.names)
+        meter.unpack(packed, self.accelerator)
         schedule.load_state_dict({**schedule.state_dict(), "last_epoch": self.progress.schedule_steps})
         for group, rate in zip(optimizer.param_groups, _rates_at(schedule, self.progress.schedule_steps), strict=True):
             group["lr"] = rate
-        if (self._resumed / "best.safetensors").exists():
+        if self.progress.best_average is not None:
             best = load_tensors(self._resumed / "best.safetensors")
             self.best = {name: tensor.to(self.model.device) for name, tensor in best.items()}
 
     def _load_parameters(self, path: Path) -> None:
         tensors = load_tensors(path)
+        unfit = [name for name, p in self.changing.items() if name not in tensors or tensors[name].shape != p.shape]
+        if unfit:
+            raise CheckpointError(
+                f"{path}: does not fit this model ({len(unfit)} parameters missing or of another shape, first {unfit[0]}); was "
+                f"{self.recipe.model_name_or_path} changed since? Resume with the base that the run was started with"
+            )
         with torch.no_grad():
             for name, parameter in self.changing.items():
                 parameter.copy_(tensors[name])
@@ -353,50 +378,3 @@ class Trainer:
 
 def _rates_at(schedule: torch.optim.lr_scheduler.LambdaLR, step: int) -> list[float]:
     return [base * factor(step) for base, factor in zip(schedule.base_lrs, schedule.lr_lambdas, strict=True)]
-
-
-class _Meter:
-    """Sums losses by task on the device, so that reading them is the only moment the device is waited for."""
-
-    def __init__(self, task_names: Sequence[str], device: torch.device) -> None:
-        self.task_names = list(task_names)
-        self.sums_T = torch.zeros(len(self.task_names), device=device)
-        self.counts_T = torch.zeros(len(self.task_names), device=device)
-        self.rows = 0
-        self.since = time.monotonic()
-        self.paused_at = self.since
-
-    def add(self, losses_B: torch.Tensor, task_ids_B: torch.Tensor, *, counted: bool) -> None:
-        """Add a micro-batch's losses."""
-        if counted:
-            self.sums_T.index_add_(0, task_ids_B, losses_B)
-            self.counts_T.index_add_(0, task_ids_B, torch.ones_like(losses_B))
-            self.rows += int(losses_B.shape[0])
-
-    def peek(self, accelerator: Accelerator) -> tuple[float, dict[str, float]]:
-        """Return the mean loss and each task's mean loss over all processes since the last `read`."""
-        sums_T, counts_T = accelerator.reduce(self.sums_T.clone(), "sum"), accelerator.reduce(self.counts_T.clone(), "sum")
-        losses = {
-            task: total / count
-            for task, total, count in zip(self.task_names, sums_T.tolist(), counts_T.tolist(), strict=True)
-            if count
-        }
-        return (float(sums_T.sum() / counts_T.sum()) if losses else 0.0), losses
-
-    def read(self, accelerator: Accelerator) -> tuple[float, dict[str, float], float]:
-        """Return what `peek` does and the rows per second of this process, and start again."""
-        loss, losses = self.peek(accelerator)
-        now = time.monotonic()
-        rate = self.rows / max(1e-9, now - self.since)
-        self.sums_T.zero_()
-        self.counts_T.zero_()
-        self.rows, self.since = 0, now
-        return loss, losses, rate
-
-    def pause(self) -> None:
-        """Stop the clock while something else than training goes on."""
-        self.paused_at = time.monotonic()
-
-    def go_on(self) -> None:
-        """Let the clock run again."""
-        self.since += time.monotonic() - self.paused_at

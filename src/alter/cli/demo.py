@@ -1,0 +1,95 @@
+"""`alter demo`: the whole way in minutes, on tickets that ship with the package."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from alter.cli.terminal import console, echo_json, notes, table
+
+if TYPE_CHECKING:
+    import torch
+
+    from alter.results import Results
+
+HEADINGS = {"majority": "majority class", "tfidf": "TF-IDF", "stage1": "stage 1", "stage2": "stage 2"}
+SHADES = " .:-=+*#%@"
+
+
+def demo(
+    output_dir: Path = typer.Option(Path("runs/demo"), "--output-dir", "-o", help="The run directory."),
+    overrides: list[str] = typer.Option(None, "--set", metavar="KEY.PATH=VALUE", help="A setting over the example's; may be repeated."),
+    again: bool = typer.Option(False, "--again", help="Delete an earlier example in --output-dir and start over."),
+    as_json: bool = typer.Option(False, "--json", help="Print results.json instead of tables."),
+) -> None:
+    """Train one 22M-parameter encoder on six help-desk tasks in two stages, and show what each stage is worth."""
+    from alter.cli.progress import TerminalProgress
+    from alter.demo.run import run_demo
+
+    notes().print("help-desk tickets: 400 to learn from, 100 to choose by, 120 unseen to score on; six tasks over each")
+    started = time.monotonic()
+    run = run_demo(
+        output_dir, overrides=list(overrides or []), again=again, observer=TerminalProgress(notes()), told=lambda text: notes().print(text)
+    )
+    if as_json:
+        import json
+
+        echo_json(json.loads((run.folder / "results.json").read_text(encoding="utf-8")))
+        return
+    _show(run.folder, run.results, seconds=time.monotonic() - started)
+
+
+def _show(folder: Path, results: Results, *, seconds: float) -> None:
+    from alter.demo.run import stage_scores
+
+    columns = stage_scores(results)
+    tasks = list(results.splits["test"].tasks)
+    rows = [[task, *(f"{scores[task]:.1f}" for scores in columns.values())] for task in tasks]
+    rows.append(["average", *(f"{sum(scores.values()) / len(scores):.1f}" for scores in columns.values())])
+    title = "test score per task (macro-F1 in percent, 120 tickets no one trained on)"
+    console().print(table(title, ["task", *(HEADINGS[name] for name in columns)], rows))
+    trained = sum(stage.seconds for stage in results.stages.values())
+    counts = results.parameters
+    added = counts["total"] - counts["backbone"]
+    console().print(
+        f"released: {results.released}, the better on validation rows; {added:,} added parameters on a base of {counts['backbone']:,}; "
+        f"training took {trained:.0f} s of {seconds:.0f} s\n",
+        soft_wrap=True,
+    )
+    _show_gates(folder)
+    console().print(f"files: {folder}/model (what ships), {folder}/results.json, {folder}/recipe.yaml (copy it for your own tasks)\n")
+    text = "since this morning the calendar shows every booking twice and clients are angry, i am about to look elsewhere"
+    console().print(f"next:  alter predict {folder} --text '{text}'", soft_wrap=True)
+    console().print(f"       alter evaluate {folder} --split test --predictions-dir {folder}/predictions", soft_wrap=True)
+
+
+def _show_gates(folder: Path) -> None:
+    """Draw the gate weights of the released model: a row per task, a column per adapter."""
+    from alter.checkpoint import load_model
+    from alter.gatemap import gate_map
+    from alter.predict import adapter_names
+    from alter.recipe import load_recipe
+    from alter.training.prepare import encode_split, read_rows
+
+    loaded = load_model(folder)
+    recipe = load_recipe(folder / "recipe.yaml")
+    rows = encode_split(read_rows(recipe), "validation", tokenizer=loaded.tokenizer, max_length=recipe.max_length)
+    weights_TLE = gate_map(loaded.model, rows, tokenizer=loaded.tokenizer)
+    names = adapter_names(loaded.model)
+    cells = [[task, *_cells(weights_TLE[position])] for position, task in enumerate(loaded.model.task_names)]
+    sites = len(loaded.model.site_positions)
+    title = f"which adapters a task uses (mean gate weight; the strip shows sites 1 to {sites}, from ' ' = 0 to '@' = 1)"
+    console().print(table(title, ["task", *names], cells))
+    console().print()
+
+
+def _cells(weights_LE: torch.Tensor) -> list[str]:
+    return [f"{float(column.mean()):.2f} {_strip(column.tolist())}" for column in weights_LE.T]
+
+
+def _strip(weights: list[float]) -> str:
+    top = len(SHADES) - 1
+    return "".join(SHADES[min(top, max(0, round(weight * top)))] for weight in weights)

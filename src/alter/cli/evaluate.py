@@ -1,0 +1,59 @@
+"""`alter evaluate MODEL [--split test] [--json]`."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+
+import typer
+
+from alter.cli.terminal import console, echo_json, table
+
+
+class PredictionForm(StrEnum):
+    """How predictions are written."""
+
+    jsonl = "jsonl"
+    ids = "ids"
+
+
+def evaluate(
+    model: Path = typer.Argument(..., help="A run directory, or a model directory."),
+    split: str = typer.Option("test", "--split", help="validation or test."),
+    recipe: Path = typer.Option(None, "--recipe", help="Where the rows are; by default the run's own recipe.yaml."),
+    task: list[str] = typer.Option(None, "--task", help="Score this task only; may be repeated."),
+    batch_size: int = typer.Option(64, "--batch-size", min=1, help="Rows per forward pass."),
+    predictions_dir: Path = typer.Option(None, "--predictions-dir", help="Write each task's predictions here."),
+    predictions_format: PredictionForm = typer.Option(
+        PredictionForm.jsonl, "--predictions-format", help="jsonl: input, prediction, reference; ids: one label id a line (TweetEval)."
+    ),
+    as_json: bool = typer.Option(False, "--json", help="Print JSON instead of a table."),
+) -> None:
+    """Score a model on labelled rows of all its tasks."""
+    from alter.score import evaluate_model
+
+    scores = evaluate_model(
+        model,
+        split=split,
+        recipe=recipe,
+        tasks=task or None,
+        batch_size=batch_size,
+        predictions_dir=predictions_dir,
+        predictions_format=predictions_format.value,
+    )
+    if as_json:
+        echo_json({"split": split, **scores.model_dump()})
+        return
+    names = sorted({name for score in scores.tasks.values() for name in score.metrics})
+    rows = [
+        [name, str(score.num_examples), score.metric, f"{score.score:.1f}", *(_cell(score.metrics.get(metric)) for metric in names)]
+        for name, score in scores.tasks.items()
+    ]
+    rows.append(["average", "", "", f"{scores.average:.1f}", *("" for _ in names)])
+    console().print(table(f"{model} on {split} rows", ["task", "rows", "primary metric", "score", *names], rows))
+    if predictions_dir is not None:
+        console().print(f"predictions: {predictions_dir}")
+
+
+def _cell(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f}"

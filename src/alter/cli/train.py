@@ -1,0 +1,88 @@
+"""`alter train RECIPE [key.path=value ...] --output-dir RUN [--resume]`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from alter.cli.terminal import console, echo_json, notes, table
+
+if TYPE_CHECKING:
+    from alter.results import Results
+
+
+def train(
+    recipe: Path = typer.Argument(..., help="The recipe: a YAML file."),
+    overrides: list[str] = typer.Argument(None, metavar="[KEY.PATH=VALUE]...", help="Settings over the recipe's."),
+    output_dir: Path = typer.Option(..., "--output-dir", "-o", help="The run directory."),
+    resume: bool = typer.Option(False, "--resume", help="Go on with the run in --output-dir."),
+    print_config: bool = typer.Option(False, "--print-config", help="Print the resolved recipe and stop."),
+    as_json: bool = typer.Option(False, "--json", help="Print results.json instead of tables."),
+) -> None:
+    """Train a recipe in two stages, keep the better one, score it on test rows once."""
+    if print_config:
+        _print_config(recipe, overrides or [])
+        return
+    from alter.recipe import load_recipe
+
+    resolved = load_recipe(recipe, list(overrides or []))
+    notes().print(f"[bold]{resolved.name}[/bold]: {len(resolved.tasks)} tasks on {resolved.model_name_or_path}, preset {resolved.preset}")
+
+    from alter.cli.progress import TerminalProgress
+    from alter.training.run import train as train_recipe
+
+    run = train_recipe(resolved, output_dir=output_dir, resume=resume, observer=TerminalProgress(notes()))
+    if not _is_main_process():
+        return
+    if as_json:
+        import json
+
+        echo_json(json.loads((run.folder / "results.json").read_text(encoding="utf-8")))
+        return
+    show_results(run.results)
+    first = next(iter(run.results.splits["validation"].tasks))
+    console().print(f"\nmodel: {run.folder / 'model'}\nnext:  alter predict {run.folder} --task {first} --text '...'", soft_wrap=True)
+    if "test" in run.results.splits:
+        console().print(f"       alter evaluate {run.folder} --split test --predictions-dir {run.folder / 'predictions'}", soft_wrap=True)
+
+
+def _is_main_process() -> bool:
+    from accelerate import PartialState
+
+    return bool(PartialState().is_main_process)
+
+
+def _print_config(recipe: Path, overrides: list[str]) -> None:
+    import yaml
+
+    from alter.recipe import load_recipe
+
+    typer.echo(yaml.safe_dump(load_recipe(recipe, overrides).model_dump(mode="json"), sort_keys=False, allow_unicode=True))
+
+
+def show_results(results: Results) -> None:
+    """Print the scores of a run."""
+    splits = results.splits
+    rows = []
+    for task, score in splits["validation"].tasks.items():
+        test = splits["test"].tasks.get(task) if "test" in splits else None
+        rows.append([task, score.metric, f"{score.score:.1f}", f"{test.score:.1f}" if test else "-"])
+    averages = [f"{splits[split].average:.1f}" if split in splits else "-" for split in ("validation", "test")]
+    rows.append(["average", "", *averages])
+    console().print(table(f"{results.recipe} ({results.preset}, seed {results.seed})", ["task", "metric", "validation", "test"], rows, left=2))
+    stages = ", ".join(f"{name} {stage.average:.2f}" for name, stage in sorted(results.stages.items()))
+    console().print(f"best validation average: {stages}; released: {results.released}")
+    warn_of_collapse(results)
+
+
+def warn_of_collapse(results: Results) -> None:
+    """Say which tasks got one answer for every row."""
+    for task, score in results.splits["validation"].tasks.items():
+        if score.constant_prediction is not None:
+            notes().print(
+                f"[yellow]warning:[/yellow] task '{task}' answers '{score.constant_prediction}' to every row: it learned nothing. "
+                f"Lower stages.stage1.learning_rates.adapters, or give it more rows",
+                soft_wrap=True,
+            )

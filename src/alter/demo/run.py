@@ -1,0 +1,89 @@
+"""Train the example and measure two honest yardsticks beside it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from alter.baselines import BASELINES
+from alter.errors import ConfigError
+from alter.evaluation import score_task, split_scores
+from alter.recipe import Recipe, load_recipe
+from alter.results import Results, SplitScores, write_results
+from alter.training.observer import Observer
+from alter.training.prepare import Rows, read_rows
+from alter.training.run import Run, train
+from alter.training.rundir import RESULTS
+
+RECIPE = Path(__file__).parent / "recipe.yaml"
+YARDSTICKS = ("majority", "tfidf")
+
+
+def demo_recipe(overrides: list[str] | None = None) -> Recipe:
+    """Return the example's recipe."""
+    return load_recipe(RECIPE, overrides)
+
+
+def run_demo(
+    output_dir: str | Path,
+    *,
+    overrides: list[str] | None = None,
+    again: bool = False,
+    observer: Observer | None = None,
+    told: Callable[[str], None] = lambda message: None,
+) -> Run:
+    """Run the example from end to end; one that has finished is read, one that was stopped goes on.
+
+    Args:
+        output_dir: the run directory.
+        overrides: `key.path=value` settings over the example's recipe.
+        again: delete an earlier example in `output_dir` first.
+        observer: is told how training goes.
+        told: is told what else happens, in a sentence.
+
+    Raises:
+        ConfigError: `again` was asked for a folder that is no run directory.
+    """
+    folder = Path(output_dir)
+    if again and folder.exists():
+        if any(folder.iterdir()) and not (folder / "recipe.yaml").exists():
+            raise ConfigError(f"{folder}: is no run directory (recipe.yaml is missing), so --again does not delete it; choose another")
+        shutil.rmtree(folder)
+    recipe = demo_recipe(overrides)
+    run = train(recipe, output_dir=folder, resume=(folder / "recipe.yaml").exists(), observer=observer)
+    if run.results.baselines:
+        return run
+    told("measuring the yardsticks: majority class, TF-IDF with logistic regression")
+    results = run.results.model_copy(update={"baselines": yardsticks(recipe)})
+    write_results(results, folder / RESULTS)
+    return Run(folder=folder, results=results)
+
+
+def yardsticks(recipe: Recipe) -> dict[str, dict[str, SplitScores]]:
+    """Fit each yardstick on training rows, choose its settings on validation rows, score it on both splits."""
+    rows = read_rows(recipe)
+    return {name: {split: _score(rows, name, split, seed=recipe.seed) for split in ("validation", "test")} for name in YARDSTICKS}
+
+
+def _score(rows: Rows, yardstick: str, split: str, *, seed: int) -> SplitScores:
+    fit_predict = BASELINES.get(yardstick)
+    scored = {}
+    for spec in rows.specs:
+        examples = {part: rows.splits[part][spec.name] for part in ("train", "validation", split)}
+        answers = fit_predict(spec, examples["train"], examples["validation"], examples[split], seed=seed)
+        references = [example.label for example in examples[split] if example.label is not None]
+        scored[spec.name] = score_task(spec, answers, references)
+    return split_scores(scored, {spec.name: spec for spec in rows.specs})
+
+
+def stage_scores(results: Results) -> dict[str, dict[str, float]]:
+    """Return column -> task -> test score: yardsticks first, then the stages."""
+    columns = {name: {task: s.score for task, s in found["test"].tasks.items()} for name, found in results.baselines.items()}
+    for stage, result in sorted(results.stages.items()):
+        if result.test is not None:
+            columns[stage] = {task: score.score for task, score in result.test.tasks.items()}
+    return columns
+
+
+__all__ = ["RECIPE", "demo_recipe", "run_demo", "stage_scores", "yardsticks"]

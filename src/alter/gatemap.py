@@ -1,0 +1,49 @@
+"""Which adapters a task borrows from: gate weights per task, site and adapter, averaged over rows.
+
+Shapes: B rows, S tokens, L sites, T tasks, E adapters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from alter.data.batch import batches_by_length, collate
+from alter.data.encode import Features
+from alter.model import MTAModel
+
+
+def gate_map(
+    model: MTAModel, rows: Mapping[str, Sequence[Features]], *, tokenizer: PreTrainedTokenizerBase, batch_size: int = 64
+) -> torch.Tensor:
+    """Return the mean gate weight of each task on each adapter at each site, (T, L, E), on the CPU.
+
+    Args:
+        model: the model, with the router to look at.
+        rows: task -> encoded rows to average over; gates that see no input give the same for any rows.
+        tokenizer: pads batches.
+        batch_size: rows per forward pass.
+    """
+    model.eval()
+    maps = []
+    for task in model.task_names:
+        total, count = torch.zeros(()), 0
+        for positions in batches_by_length(rows[task], batch_size):
+            batch = collate([rows[task][position] for position in positions], tokenizer).to(model.device)
+            with torch.inference_mode(), model.record_weights() as recorded:
+                model(**batch.inputs, task_ids=batch.task_ids_B)
+            sites = [over_tokens(recorded[position], batch.inputs["attention_mask"]) for position in model.site_positions]
+            total = total + torch.stack(sites, dim=1).sum(0).cpu()
+            count += len(positions)
+        maps.append(total / count)
+    return torch.stack(maps)
+
+
+def over_tokens(weights: torch.Tensor, mask_BS: torch.Tensor) -> torch.Tensor:
+    """Return weights by row, (B, E); weights by token are averaged over real tokens."""
+    if weights.dim() == 2:
+        return weights
+    mask_BS1 = mask_BS.unsqueeze(-1).to(weights.dtype)
+    return (weights * mask_BS1).sum(1) / mask_BS1.sum(1)
