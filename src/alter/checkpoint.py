@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pydantic
 import torch
 from safetensors import SafetensorError
 from transformers import PreTrainedTokenizerBase
@@ -40,6 +41,7 @@ from alter.tensors import load_tensors, save_tensors, write_error
 
 FORMAT = 1
 CONFIG = "alter_config.json"
+CHANGED = "The file was changed by hand or written by another version of alter; copy the model directory again"
 
 
 class BaseInfo(Settings):
@@ -78,7 +80,7 @@ class AlterConfig(Settings):
     """The module."""
     heads: HeadSettings
     """The heads."""
-    tasks: list[TaskSpec]
+    tasks: list[TaskSpec] = pydantic.Field(min_length=1)
     """The tasks, in the order of their ids."""
     scales: dict[str, tuple[float, float]] = {}
     """Regression task -> (mean, std) of its training numbers."""
@@ -121,11 +123,25 @@ def save_model(model: MTAModel, config: AlterConfig, folder: Path, *, card: str)
             save_tensors(groups["backbone"], draft / "backbone.safetensors")
         write_json(config.model_dump(exclude={"tasks": {"__all__": {"source", "cap", "weight"}}}), draft / CONFIG)
         write_text(card, draft / "README.md")
-        shutil.rmtree(folder, ignore_errors=True)
-        draft.replace(folder)
+        _swap(draft, folder)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(draft, ignore_errors=True)
         raise write_error(error, folder) from error
+
+
+def _swap(draft: Path, folder: Path) -> None:
+    """Put `draft` in the place of `folder`; where that fails, `folder` stays as it was."""
+    old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        folder.replace(old)
+    try:
+        draft.replace(folder)
+    except OSError:
+        if old.exists():
+            old.replace(folder)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def _adapter_tensors(model: MTAModel, position: int) -> dict[str, torch.nn.Parameter]:
@@ -194,7 +210,7 @@ def load_config(folder: Path) -> AlterConfig:
     try:
         return parse(AlterConfig, content, where=str(path))
     except ConfigError as error:
-        raise CheckpointError(f"{error}. The file was changed by hand or written by another version of alter") from None
+        raise CheckpointError(f"{error}. {CHANGED}") from None
 
 
 def _no_model(folder: Path) -> str:
@@ -235,7 +251,10 @@ def load_model(path: str | Path, *, device: torch.device | str = "cpu") -> Loade
         )
     num_outputs = [1 if task.kind == "regression" else len(task.labels or []) for task in config.tasks]
     names = [task.name for task in config.tasks]
-    model = MTAModel(base, task_names=names, settings=config.mta, num_outputs=num_outputs, heads=config.heads)
+    try:
+        model = MTAModel(base, task_names=names, settings=config.mta, num_outputs=num_outputs, heads=config.heads)
+    except ConfigError as error:
+        raise CheckpointError(f"{folder / CONFIG}: {error}. {CHANGED}") from None
     _load_parameters(model, config, folder)
     model.router = config.router
     model.to(device)

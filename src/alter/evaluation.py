@@ -95,7 +95,8 @@ def score_task(
 ) -> TaskScore:
     """Compute a task's metrics in percent, and notice where a model gave one answer to every row."""
     metrics = {
-        name: 100 * METRICS.get(name)(list(answers), list(references), labels=_labels_for(name, spec)) for name in spec.metric_names
+        name: 100 * METRICS.get(name)(list(answers), list(references), labels=_labels_for(name, spec))
+        for name in spec.metric_names
     }
     distinct = {_rounded(given) for given in answers}
     collapsed = len(distinct) == 1 and len({_rounded(reference) for reference in references}) > 1

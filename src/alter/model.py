@@ -19,7 +19,7 @@ from transformers import PreTrainedModel
 from transformers.utils import ModelOutput
 
 from alter.backbones._find import family_of, sites_of
-from alter.config import parse
+from alter.config import merge, parse
 from alter.errors import ConfigError, ModelError, TaskError, did_you_mean
 from alter.nn.ffn import find_ffn
 from alter.nn.heads import HeadBank
@@ -76,6 +76,7 @@ class MTAModel(nn.Module):
         self.settings = settings
         self.head_settings = heads or HeadSettings()
         self.family = family_of(backbone)
+        _check_free(backbone)
         self.state = RoutingState()
         ffns = [find_ffn(backbone, site) for site in sites_of(backbone)]
         self.site_positions = choose_sites(settings.sites, len(ffns))
@@ -146,7 +147,11 @@ class MTAModel(nn.Module):
         """
         self._check_task_ids(input_ids, task_ids)
         with self._routed(Route(task_ids_B=task_ids, mask_BS=attention_mask)):
-            out = self.backbone(input_ids=input_ids, attention_mask=attention_mask, **backbone_inputs)
+            try:
+                out = self.backbone(input_ids=input_ids, attention_mask=attention_mask, **backbone_inputs)
+            except IndexError as error:  # looked at only now: reading task ids beforehand would make a GPU wait
+                self._explain_index_error(task_ids, error)
+                raise
         hidden_BSD = out.last_hidden_state
         if self.heads is None:
             return MTAOutput(last_hidden_state=hidden_BSD)
@@ -165,6 +170,14 @@ class MTAModel(nn.Module):
                 f"task_ids has shape {tuple(task_ids.shape)}, but the batch has {input_ids.shape[0]} rows; give one task id per row"
             )
 
+    def _explain_index_error(self, task_ids: torch.Tensor, error: IndexError) -> None:
+        unknown = sorted({task for task in task_ids.tolist() if not 0 <= task < len(self.task_names)})
+        if unknown:
+            raise TaskError(
+                f"task_ids holds {unknown}, but the model has {len(self.task_names)} tasks; allowed: 0 to {len(self.task_names) - 1}. "
+                f"Make them with task_ids([name, ...])"
+            ) from error
+
     @contextlib.contextmanager
     def _routed(self, route: Route) -> Iterator[None]:
         self.state.route = route
@@ -176,11 +189,11 @@ class MTAModel(nn.Module):
     @contextlib.contextmanager
     def disable_adapter(self) -> Iterator[None]:
         """Within this context the backbone computes the stock model's own function (heads stay)."""
-        self.state.enabled = False
+        before, self.state.enabled = self.state.enabled, False
         try:
             yield
         finally:
-            self.state.enabled = True
+            self.state.enabled = before
 
     @contextlib.contextmanager
     def record_weights(self) -> Iterator[dict[int, torch.Tensor]]:
@@ -203,9 +216,11 @@ class MTAModel(nn.Module):
 
     def gradient_checkpointing_enable(self) -> None:
         """Recompute activations in the backward pass, with the routing of the pass they belong to."""
-        self.backbone.gradient_checkpointing_enable(
-            gradient_checkpointing_kwargs={"use_reentrant": False, "context_fn": self.state.checkpoint_contexts}
-        )
+        settings = {"use_reentrant": False, "context_fn": self.state.checkpoint_contexts}
+        if hasattr(self.backbone, "activation_checkpointing_enable"):  # the name since transformers 5.23; the older one warns
+            self.backbone.activation_checkpointing_enable(activation_checkpointing_kwargs=settings)
+        else:
+            self.backbone.gradient_checkpointing_enable(gradient_checkpointing_kwargs=settings)
 
     def parameter_groups(self) -> dict[Trained, dict[str, nn.Parameter]]:
         """Return every parameter by group and name. The FFNs that copies replace belong to no group: nothing reads them."""
@@ -249,6 +264,19 @@ class MTAModel(nn.Module):
         return f"trainable params: {trainable:,} || all params: {total:,} || trainable%: {100 * trainable / total:.4f}"
 
 
+def _check_free(backbone: PreTrainedModel) -> None:
+    """Refuse a model that is equipped already, whichever its sites, and one that hands its FFNs pieces of a row."""
+    equipped = [name for name, module in backbone.named_modules() if isinstance(module, MTA)]
+    if equipped:
+        raise ModelError(f"the model already carries an MTA ({equipped[0]}); load the base model afresh, or call unequip() first")
+    chunk = getattr(backbone.config, "chunk_size_feed_forward", 0)
+    if chunk:
+        raise ModelError(
+            f"the model hands its FFNs {chunk} tokens at a time (config.chunk_size_feed_forward is {chunk}), and gates need whole "
+            f"rows; load it with chunk_size_feed_forward=0, which gives the same results"
+        )
+
+
 def _group_of(name: str, num_adapters: int) -> Trained:
     """Return the group of an MTA's parameter by its name, e.g. `bank.adapters.3.lora_A.0`."""
     part, _, rest = name.partition(".")
@@ -277,6 +305,18 @@ def choose_sites(sites: str | list[int], num_layers: int) -> list[int]:
     return sorted({position % num_layers for position in sites})
 
 
+def _check_tasks(tasks: Sequence[str] | Mapping[str, int]) -> None:
+    if not tasks:
+        raise ConfigError("equip(tasks=...) is empty; name at least one task")
+    names = list(tasks)
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ConfigError(f"equip(tasks=...) names {twice} more than once; give each task its own name")
+    without = [name for name, outputs in tasks.items() if outputs < 1] if isinstance(tasks, Mapping) else []
+    if without:
+        raise ConfigError(f"equip(tasks=...) gives {without} no outputs; give the number of labels, or 1 for a regression")
+
+
 def equip(
     model: PreTrainedModel,
     *,
@@ -296,15 +336,12 @@ def equip(
         heads: the heads' settings, e.g. `{"pooling": "cls"}`.
 
     Raises:
-        ConfigError: no tasks, an unknown preset or setting.
+        ConfigError: no tasks, a task twice or without outputs, an unknown preset or setting.
         ModelError: the model's family is unknown, or it carries an MTA already.
     """
     if preset not in PRESETS:
         raise ConfigError(f"unknown preset '{preset}'; {did_you_mean(preset, PRESETS)}")
-    if not tasks:
-        raise ConfigError("equip(tasks=...) is empty; name at least one task")
-    from alter.config import merge
-
+    _check_tasks(tasks)
     settings = parse(MTASettings, merge(PRESETS[preset]["mta"], mta or {}), where="equip(mta=...)")
     head_settings = parse(HeadSettings, dict(heads or {}), where="equip(heads=...)")
     num_outputs = list(tasks.values()) if isinstance(tasks, Mapping) else None

@@ -124,7 +124,9 @@ class Predictor:
     def _encode(self, name: str, given: Input, position: int) -> Features:
         spec = self.task(name)
         if not isinstance(given, str | Mapping):
-            raise DataError(f"input {position + 1} is a {type(given).__name__} ({given!r}); an input is a text, or a row: {{'text': ...}}")
+            raise DataError(
+                f"input {position + 1} is a {type(given).__name__} ({given!r}); an input is a text, or a row: {{'text': ...}}"
+            )
         text, text_pair = render_inputs(spec, given, place=f"input {position + 1}")
         example = Example(task=name, text=text, text_pair=text_pair)
         task_id = self.tasks.index(name)
@@ -139,9 +141,7 @@ class Predictor:
         weights: list[Mapping[str, float]] = [{} for _ in rows]
         if gate_weights:
             weights = self._named(mean_weights(recorded, batch.inputs["attention_mask"]))
-        return [
-            self._prediction(row, logits_BC[position], weights=weights[position]) for position, row in enumerate(rows)
-        ]
+        return [self._prediction(row, logits_BC[position], weights=weights[position]) for position, row in enumerate(rows)]
 
     def _named(self, weights_BE: torch.Tensor) -> list[Mapping[str, float]]:
         names = adapter_names(self.model)

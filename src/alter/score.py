@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from alter.checkpoint import load_model, model_folder
+from alter.data.encode import Scale
 from alter.errors import CheckpointError, DataError, TaskError, did_you_mean
 from alter.evaluation import EvalSet, evaluate
 from alter.recipe import Recipe, load_recipe
@@ -47,12 +48,13 @@ def evaluate_model(
     if split not in SPLITS:
         raise DataError(f"unknown split '{split}'; {did_you_mean(split, SPLITS)}")
     loaded = load_model(path)
-    rows = _rows_for(loaded.config.tasks, _find_recipe(path, recipe), loaded.scales)
+    specs = loaded.config.tasks
+    for task in tasks or []:
+        if task not in {spec.name for spec in specs}:
+            raise TaskError(f"this model has no task '{task}'; {did_you_mean(task, [spec.name for spec in specs])}")
+    rows = _rows_for(specs, split, recipe=_find_recipe(path, recipe), tasks=tasks, scales=loaded.scales)
     sets = eval_sets(rows, split, tokenizer=loaded.tokenizer, max_length=loaded.config.max_length)
-    sets = {task: found for task, found in sets.items() if found.features and (tasks is None or task in tasks)}
-    unknown = [task for task in tasks or [] if task not in {spec.name for spec in rows.specs}]
-    if unknown:
-        raise TaskError(f"this model has no task '{unknown[0]}'; {did_you_mean(unknown[0], [spec.name for spec in rows.specs])}")
+    sets = {task: found for task, found in sets.items() if found.features}
     if not sets:
         raise DataError(f"the recipe names no {split} rows for {', '.join(tasks or ['any task'])}; add source.{split} to it")
     scores, answers = evaluate(loaded.model, sets, tokenizer=loaded.tokenizer, batch_size=batch_size)
@@ -72,17 +74,27 @@ def _find_recipe(path: str | Path, recipe: str | Path | Recipe | None) -> Recipe
     return load_recipe(beside)
 
 
-def _rows_for(specs: Sequence[object], recipe: Recipe, scales: object) -> Rows:
-    """Read the recipe's rows with the model's own labels and templates: those it was trained with."""
-    sources = {task.name: task.source for task in recipe.tasks}
-    kept = []
+def _rows_for(
+    specs: Sequence[TaskSpec], split: str, *, recipe: Recipe, tasks: Sequence[str] | None, scales: Mapping[str, Scale]
+) -> Rows:
+    """Read one split of the recipe's rows with the model's own templates, and give them the model's labels."""
+    theirs = {task.name: task for task in recipe.tasks}
+    to_read = []
     for spec in specs:
-        name = spec.name  # type: ignore[attr-defined]
-        if name not in sources:
-            raise TaskError(f"the recipe has no task '{name}', which the model was trained on; {did_you_mean(name, sources)}")
-        kept.append(spec.model_copy(update={"source": sources[name]}))  # type: ignore[attr-defined]
-    rows = read_rows(recipe.model_copy(update={"tasks": kept}))
-    return Rows(specs=kept, splits=rows.splits, scales=scales)  # type: ignore[arg-type]
+        if tasks is not None and spec.name not in tasks:
+            continue
+        if spec.name not in theirs:
+            raise TaskError(
+                f"the recipe has no task '{spec.name}', which the model was trained on; {did_you_mean(spec.name, theirs)}"
+            )
+        task = theirs[spec.name]
+        # Where the recipe lists no labels, those of training rows count: another label in this split is a wrong answer, not a wrong row.
+        labels = None if task.labels is None else spec.labels
+        to_read.append(spec.model_copy(update={"source": task.source, "labels": labels, "cap": task.cap}))
+    problems: list[str] = []
+    read = load_tasks(to_read, split, seed=recipe.seed, on_problem=lambda error: problems.append(str(error)))
+    raise_problems(problems)
+    return Rows(specs=list(specs), splits={split: {spec.name: read.get(spec.name, []) for spec in specs}}, scales=scales)
 
 
 def _texts(rows: Rows, split: str) -> dict[str, list[str]]:
@@ -100,13 +112,24 @@ def write_predictions(
     texts: Mapping[str, Sequence[str]],
     form: PredictionFormat,
 ) -> None:
-    """Write each task's predictions, in the order of its rows."""
+    """Write each task's predictions, in the order of its rows.
+
+    Raises:
+        DataError: the folder cannot be written.
+    """
     for task, given in answers.items():
         if form == "ids":
             labels = sets[task].spec.labels
             lines = [str(value if labels is None else labels.index(str(value))) for value in given]
-            write_text("\n".join(lines) + "\n", folder / f"{task}.txt")
+            _write_lines(lines, folder / f"{task}.txt")
             continue
         records = zip(texts[task], given, sets[task].references, strict=True)
-        rows = [json.dumps({"input": t, "prediction": p, "reference": r}, ensure_ascii=False) for t, p, r in records]
-        write_text("\n".join(rows) + "\n", folder / f"{task}.jsonl")
+        lines = [json.dumps({"input": t, "prediction": p, "reference": r}, ensure_ascii=False) for t, p, r in records]
+        _write_lines(lines, folder / f"{task}.jsonl")
+
+
+def _write_lines(lines: Sequence[str], path: Path) -> None:
+    try:
+        write_text("\n".join(lines) + "\n", path)
+    except OSError as error:
+        raise DataError(f"{path}: predictions cannot be written ({error.strerror}); choose another folder") from None

@@ -110,7 +110,9 @@ def _target(example: Example, spec: TaskSpec, scale: Scale | None) -> float:
     return (scale or Scale()).standardise(float(example.label))
 
 
-def _tokenise(examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase, *, max_length: int | None) -> dict[str, list[list[int]]]:
+def _tokenise(
+    examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase, *, max_length: int | None
+) -> dict[str, list[list[int]]]:
     """Return the tokenizer's columns. Pairs go apart from single texts: an empty second segment would still cost a separator."""
     columns: dict[str, list[list[int]]] = {}
     for pairs in (False, True):

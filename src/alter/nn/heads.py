@@ -12,9 +12,9 @@ from collections.abc import Sequence
 
 import torch
 from torch import nn
-from torch.nn.utils.rnn import pad_sequence
 
 from alter.nn.gates.linear import mean_over_tokens
+from alter.nn.gates.outputs import first_token
 from alter.recipe import HeadSettings
 
 
@@ -34,6 +34,7 @@ class HeadBank(nn.Module):
     """The heads of all tasks."""
 
     real_TC: torch.Tensor
+    slot_TC: torch.Tensor
 
     def __init__(self, dim: int, num_outputs: Sequence[int], settings: HeadSettings) -> None:
         super().__init__()
@@ -42,18 +43,27 @@ class HeadBank(nn.Module):
         self.dropout = nn.Dropout(settings.dropout)
         self.heads = nn.ModuleList(Head(dim, outputs, settings) for outputs in num_outputs)
         counts_T = torch.tensor(list(num_outputs))
-        self.register_buffer("real_TC", torch.arange(max(num_outputs))[None, :] < counts_T[:, None], persistent=False)
+        column_1C = torch.arange(int(counts_T.max()))[None, :]
+        real_TC = column_1C < counts_T[:, None]
+        self.register_buffer("real_TC", real_TC, persistent=False)
+        # Where an output lies among all tasks' outputs, one after the other; padding reads the first and is masked.
+        slot_TC = torch.where(real_TC, (counts_T.cumsum(0) - counts_T)[:, None] + column_1C, 0)
+        self.register_buffer("slot_TC", slot_TC, persistent=False)
 
     def forward(self, x_BSD: torch.Tensor, task_ids_B: torch.Tensor, mask_BS: torch.Tensor | None) -> torch.Tensor:
         """Return each row's outputs under its own task's head, (B, C), -inf where its task has no such output."""
         pooled_BD = self.dropout(pool(x_BSD, mask_BS, self.pooling))
         if self.kind == "mlp":
             pooled_BD = self.dropout(torch.tanh(self._dense(pooled_BD, task_ids_B)))
-        weights_TCD = pad_sequence([head.weight for head in self.heads], batch_first=True)
-        biases_TC = pad_sequence([head.bias for head in self.heads], batch_first=True)
-        logits_BC = torch.bmm(weights_TCD.index_select(0, task_ids_B), pooled_BD.unsqueeze(-1)).squeeze(-1)
-        logits_BC = logits_BC + biases_TC.index_select(0, task_ids_B)
-        return logits_BC.float().masked_fill(~self.real_TC.index_select(0, task_ids_B), float("-inf"))
+        slot_BC = self.slot_TC.index_select(0, task_ids_B)
+        weights_BCD = (
+            torch.cat([head.weight for head in self.heads]).index_select(0, slot_BC.flatten()).unflatten(0, slot_BC.shape)
+        )
+        biases_BC = torch.cat([head.bias for head in self.heads]).index_select(0, slot_BC.flatten()).unflatten(0, slot_BC.shape)
+        logits_BC = torch.bmm(weights_BCD, pooled_BD.unsqueeze(-1)).squeeze(-1) + biases_BC
+        if logits_BC.dtype in (torch.float16, torch.bfloat16):  # softmax and squared error need the digits
+            logits_BC = logits_BC.float()
+        return logits_BC.masked_fill(~self.real_TC.index_select(0, task_ids_B), float("-inf"))
 
     def _dense(self, pooled_BD: torch.Tensor, task_ids_B: torch.Tensor) -> torch.Tensor:
         weights_TDD = torch.stack([head.dense_weight for head in self.heads])
@@ -65,7 +75,7 @@ class HeadBank(nn.Module):
 def pool(x_BSD: torch.Tensor, mask_BS: torch.Tensor | None, pooling: str) -> torch.Tensor:
     """Return one vector per row, (B, D): the mean or the maximum over its tokens, or its first token (`cls`)."""
     if pooling == "cls":
-        return x_BSD[:, 0]
+        return first_token(x_BSD, mask_BS)[:, 0]
     if pooling == "mean":
         return mean_over_tokens(x_BSD, mask_BS)
     if mask_BS is not None:

@@ -142,14 +142,22 @@ def _gather_is_cheaper(x_BSD: torch.Tensor, bank: Bank, num_per_row: int) -> boo
 
 
 def _can_group(x_BSD: torch.Tensor, bank: Bank) -> bool:
-    """Tell whether torch has a grouped GEMM for this: 2.10 or newer, 32 bits or less; on GPUs bfloat16 in widths of 8.
+    """Tell whether torch has a grouped GEMM for this: 2.10 or newer, rows of whole 16 bytes, 32 bits or less (GPUs: bfloat16).
 
     Elsewhere the same sum is computed dense, at a cost that grows with the number of adapters.
     """
-    if not hasattr(functional, "grouped_mm") or x_BSD.dtype not in (torch.float32, torch.bfloat16, torch.float16):
+    dtype = _compute_dtype(x_BSD)
+    allowed = (torch.float32, torch.bfloat16, torch.float16) if x_BSD.device.type == "cpu" else (torch.bfloat16,)
+    if not hasattr(functional, "grouped_mm") or dtype not in allowed:
         return False
     widths = (*bank.reads_ERD.shape[1:], *bank.writes_EOH.shape[1:])
-    return x_BSD.device.type == "cpu" or (x_BSD.dtype == torch.bfloat16 and all(width % 8 == 0 for width in widths))
+    return all(width * dtype.itemsize % 16 == 0 for width in widths)
+
+
+def _compute_dtype(x_BSD: torch.Tensor) -> torch.dtype:
+    """Return the type that matrix products use here: autocast's where it is on."""
+    device = x_BSD.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x_BSD.dtype
 
 
 def _per_token(values: torch.Tensor) -> torch.Tensor:
@@ -201,8 +209,7 @@ def _mix_grouped(x_BSD: torch.Tensor, bank: Bank, values: torch.Tensor, index: t
     num_adapters = bank.reads_ERD.shape[0]
     ends_E = torch.zeros(num_adapters, dtype=torch.int64, device=index.device).scatter_add(0, sorted_P, torch.ones_like(sorted_P))
     ends_E = ends_E.cumsum(0).to(torch.int32)
-    device = x_BSD.device.type
-    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x_BSD.dtype
+    dtype = _compute_dtype(x_BSD)
     x_PD = x_BSD.reshape(-1, width).index_select(0, token_P).to(dtype)
     readings = []
     for matrix_ERD, bias_ER in bank.readings():

@@ -102,7 +102,11 @@ class MTA(nn.Module):
         dtype = next(self.bank.parameters()).dtype
         x_T1D = torch.zeros(self.num_tasks, 1, self._dim, device=device, dtype=dtype)
         inputs = GateInputs(
-            x_BSD=x_T1D, task_ids_B=torch.arange(self.num_tasks, device=device), mask_BS=None, selected=None, outputs=self.bank.outputs
+            x_BSD=x_T1D,
+            task_ids_B=torch.arange(self.num_tasks, device=device),
+            mask_BS=None,
+            selected=None,
+            outputs=self.bank.outputs,
         )
         with torch.no_grad():
             weights: Weights = self.selector(inputs)

@@ -1,8 +1,8 @@
 """An FFN sub-layer of a stock transformers model: where an MTA goes.
 
-    plain        down(act(up(x)))                      BERT, RoBERTa, DistilBERT, ELECTRA, DeBERTa, T5 v1.0, GPT-2
-    gated        down(act(gate(x)) * up(x))            Llama, Qwen, T5 v1.1        (input projections: gate, up)
-    fused_gated  a, b = up(x).chunk(2); down(act(a) * b)    ModernBERT
+plain        down(act(up(x)))                      BERT, RoBERTa, DistilBERT, ELECTRA, DeBERTa, T5 v1.0, GPT-2
+gated        down(act(gate(x)) * up(x))            Llama, Qwen, T5 v1.1        (input projections: gate, up)
+fused_gated  a, b = up(x).chunk(2); down(act(a) * b)    ModernBERT
 """
 
 from __future__ import annotations

@@ -17,7 +17,18 @@ def model_card(config: AlterConfig, results: Results) -> str:
         "tags": ["mixture-of-task-adapters", "multi-task", config.mta.adapter.kind],
     }
     lines = ["---", yaml.safe_dump(head, sort_keys=False).strip(), "---", "", f"# {config.name}", ""]
-    lines += [_what(config, results), "", "## Tasks", "", *_task_table(config, results), "", "## Run it", "", "```python", "import alter"]
+    lines += [
+        _what(config, results),
+        "",
+        "## Tasks",
+        "",
+        *_task_table(config, results),
+        "",
+        "## Run it",
+        "",
+        "```python",
+        "import alter",
+    ]
     first = config.tasks[0].name
     lines += ['predictor = alter.load("path/to/this/folder")', f'predictor.predict("{first}", ["some text"])', "```", ""]
     if config.mta.adapter.kind == "lora":
@@ -26,7 +37,12 @@ def model_card(config: AlterConfig, results: Results) -> str:
             "adapters and gates; these are in `shared/` and `gates.safetensors`.",
             "",
         ]
-    lines += ["## Limits", "", "Scores are on the recipe's own data; texts of another kind may fare worse. The data's licences apply.", ""]
+    lines += [
+        "## Limits",
+        "",
+        "Scores are on the recipe's own data; texts of another kind may fare worse. The data's licences apply.",
+        "",
+    ]
     return "\n".join(lines)
 
 

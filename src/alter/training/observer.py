@@ -114,7 +114,9 @@ class TensorBoard(Silent):
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
-            raise ConfigError("train.report_to names tensorboard, which is not installed; pip install 'alter-mta[track]'") from None
+            raise ConfigError(
+                "train.report_to names tensorboard, which is not installed; pip install 'alter-mta[track]'"
+            ) from None
         self.writer = SummaryWriter(log_dir=str(folder))  # type: ignore[no-untyped-call]
 
     def logged(self, report: StepReport) -> None:

@@ -43,7 +43,8 @@ def read_rows(recipe: Recipe) -> Rows:
     # Labels are those of all training rows, not of the sample that a cap keeps: so they do not depend on the seed.
     whole = [task.model_copy(update={"cap": None}) for task in recipe.tasks]
     splits = {
-        split: load_tasks(whole, split, seed=recipe.seed, on_problem=lambda error: problems.append(str(error))) for split in SPLITS
+        split: load_tasks(whole, split, seed=recipe.seed, on_problem=lambda error: problems.append(str(error)))
+        for split in SPLITS
     }
     raise_problems(problems)
     for task in recipe.tasks:
@@ -83,7 +84,9 @@ def check_max_length(max_length: int, base: PreTrainedModel) -> None:
             # RoBERTa counts positions from behind the padding id.
             positions = module.num_embeddings - (0 if module.padding_idx is None else module.padding_idx + 1)
             if max_length > positions:
-                raise ConfigError(f"max_length is {max_length}, but this base model has {positions} positions; set max_length: {positions}")
+                raise ConfigError(
+                    f"max_length is {max_length}, but this base model has {positions} positions; set max_length: {positions}"
+                )
 
 
 def encode_split(rows: Rows, split: str, *, tokenizer: PreTrainedTokenizerBase, max_length: int) -> dict[str, list[Features]]:

@@ -1,6 +1,6 @@
 """One run, from recipe to model directory: what `alter train` does.
 
-    recipe -> rows checked -> base equipped -> stages trained -> the better stage kept -> test scored once -> model/, results.json
+recipe -> rows checked -> base equipped -> stages trained -> the better stage kept -> test scored once -> model/, results.json
 """
 
 from __future__ import annotations

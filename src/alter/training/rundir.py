@@ -55,7 +55,9 @@ class RunDirectory:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._lock = os.open(self.folder / ".lock", os.O_CREAT | os.O_RDWR, 0o644)
         except OSError as error:
-            raise CheckpointError(f"{self.folder}: cannot be made or written ({error.strerror}); choose another --output-dir") from None
+            raise CheckpointError(
+                f"{self.folder}: cannot be made or written ({error.strerror}); choose another --output-dir"
+            ) from None
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -88,13 +90,17 @@ class RunDirectory:
         wanted = resolved(self.recipe)
         if not saved.exists():
             if checkpoints_in(self.folder / "checkpoints") or self.finished:
-                raise CheckpointError(f"{self.folder}: holds results of something else ({RECIPE} is missing); choose another --output-dir")
+                raise CheckpointError(
+                    f"{self.folder}: holds results of something else ({RECIPE} is missing); choose another --output-dir"
+                )
             self._write(wanted, saved)
             return
         try:
             before = read_yaml(saved.read_text(encoding="utf-8"))
         except (OSError, ValueError, yaml.YAMLError) as error:
-            raise CheckpointError(f"{saved}: cannot be read ({error}); put the run's recipe back, or choose another --output-dir") from None
+            raise CheckpointError(
+                f"{saved}: cannot be read ({error}); put the run's recipe back, or choose another --output-dir"
+            ) from None
         if not self.resume:
             if not self.finished and not checkpoints_in(self.folder / "checkpoints"):
                 self._write(wanted, saved)  # a run that never saved anything
@@ -107,7 +113,6 @@ class RunDirectory:
                 f"{self.folder}: its run has other settings than this recipe ({', '.join(changed[:5])}); resume with the recipe it was "
                 f"started with ({saved}), or choose another --output-dir"
             )
-
 
     @staticmethod
     def _write(wanted: dict[str, Any], path: Path) -> None:

@@ -98,7 +98,9 @@ def load_progress(folder: Path) -> Progress:
         raise CheckpointError(f"{path}: cannot be read ({error}); delete {folder} to resume from an earlier checkpoint") from None
     seen = content.get("format") if isinstance(content, dict) else None
     if seen != FORMAT:
-        raise CheckpointError(f"{path}: format {seen!r}, this version reads format {FORMAT}; resume with the version that wrote it")
+        raise CheckpointError(
+            f"{path}: format {seen!r}, this version reads format {FORMAT}; resume with the version that wrote it"
+        )
     try:
         return parse(Progress, content, where=str(path))
     except ConfigError as error:

@@ -52,7 +52,9 @@ class StepPlan:
     def _epoch(self, epoch: int) -> list[list[tuple[str, int]]]:
         if epoch not in self._epochs:
             sizes = {task: len(rows) for task, rows in self.rows.items()}
-            self._epochs = {key: plan for key, plan in self._epochs.items() if key == 0}  # epoch 0 tells the length; keep one more
+            self._epochs = {
+                key: plan for key, plan in self._epochs.items() if key == 0
+            }  # epoch 0 tells the length; keep one more
             self._epochs[epoch] = plan_epoch(
                 sizes,
                 mixing_rates(sizes, self.mixture, self.weights),

@@ -126,7 +126,9 @@ class Trainer:
         """
         stages = {name: stage for name, stage in self.recipe.stages.items() if stage.num_train_epochs > 0}
         if not stages:
-            raise ConfigError("every stage has num_train_epochs 0, so there is nothing to train; raise stages.stage1.num_train_epochs")
+            raise ConfigError(
+                "every stage has num_train_epochs 0, so there is nothing to train; raise stages.stage1.num_train_epochs"
+            )
         try:
             self._fit_stages(stages)
         finally:  # an error must not leave a terminal half drawn or a tracker's file open
@@ -196,7 +198,11 @@ class Trainer:
         wrapped.train()
         for micro_batch in range(train.gradient_accumulation_steps):
             mine = cut(
-                rows, micro_batch=micro_batch, process=accelerator.process_index, train=train, num_processes=accelerator.num_processes
+                rows,
+                micro_batch=micro_batch,
+                process=accelerator.process_index,
+                train=train,
+                num_processes=accelerator.num_processes,
             )
             last = micro_batch == train.gradient_accumulation_steps - 1
             with accelerator.no_sync(wrapped) if not last else contextlib.nullcontext():
@@ -303,7 +309,9 @@ class Trainer:
             self._advance(finished=True)
 
     def _warn_of_collapse(self, name: str, scores: SplitScores) -> None:
-        collapsed = [f"{task} (always '{s.constant_prediction}')" for task, s in scores.tasks.items() if s.constant_prediction is not None]
+        collapsed = [
+            f"{task} (always '{s.constant_prediction}')" for task, s in scores.tasks.items() if s.constant_prediction is not None
+        ]
         if collapsed:
             self.observer.warned(
                 f"{name}, step {self.progress.step}: one answer for every row on {', '.join(collapsed)}. Early in training this may "
@@ -346,9 +354,7 @@ class Trainer:
         )
         self._advance(finished=True, results={**self.progress.results, name: result})
 
-    def _resume_stage(
-        self, optimizer: torch.optim.Optimizer, schedule: torch.optim.lr_scheduler.LambdaLR, meter: Meter
-    ) -> None:
+    def _resume_stage(self, optimizer: torch.optim.Optimizer, schedule: torch.optim.lr_scheduler.LambdaLR, meter: Meter) -> None:
         assert self._resumed is not None
         packed = load_tensors(self._resumed / "optimizer.safetensors")
         unpack_optimizer(optimizer, packed, self.names)

@@ -20,14 +20,16 @@ class OneHot(nn.Module):
 
     def __init__(self, shape: GateShape, settings: GateSettings) -> None:
         super().__init__()
-        self.register_buffer("owned_TK", owned_adapters(shape.num_tasks, shape.num_adapters, settings.num_owned), persistent=False)
+        self.register_buffer(
+            "owned_TK", owned_adapters(shape.num_tasks, shape.num_adapters, settings.num_owned), persistent=False
+        )
 
     def start_from(self, weights_TN: torch.Tensor) -> None:
         """Do nothing: these weights are fixed."""
 
     def forward(self, inputs: GateInputs) -> Weights:
         """Return 1 / num_owned for each owned adapter, (B, num_owned)."""
-        index_BK = self.owned_TK[inputs.task_ids_B]
+        index_BK = self.owned_TK.index_select(0, inputs.task_ids_B)
         return Weights(values=torch.full_like(index_BK, 1, dtype=inputs.x_BSD.dtype) / index_BK.shape[1], index=index_BK)
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from alter.errors import ConfigError
 from alter.nn.gate_shape import GateInputs, GateShape, with_shared
 from alter.nn.mixing import Weights
 from alter.recipe import GateSettings
@@ -22,6 +23,11 @@ class OutputsGate(nn.Module):
 
     def __init__(self, shape: GateShape, settings: GateSettings) -> None:
         super().__init__()
+        if shape.role == "selector":
+            raise ConfigError(
+                "mta.selector.kind is outputs, but this gate weighs what a selector has mixed; use it as mta.gate.kind, "
+                "and one_hot, selector, task, linear or uniform as the selector"
+            )
         self.num_adapters = shape.num_adapters
         self.num_shared = shape.num_shared
         self.hidden = nn.Linear((shape.num_shared + 1) * shape.output_dim, shape.dim, bias=False)
@@ -35,7 +41,7 @@ class OutputsGate(nn.Module):
         selected = inputs.selected
         assert selected is not None
         num_rows, num_options = inputs.x_BSD.shape[0], self.num_shared + 1
-        first_B1D = _first_token(inputs.x_BSD, inputs.mask_BS)
+        first_B1D = first_token(inputs.x_BSD, inputs.mask_BS)
         options = self._options(selected, num_rows)
         outputs = inputs.outputs(first_B1D.repeat_interleave(num_options, dim=0), options)
         gates_BG = torch.softmax(self.out(torch.relu(self.hidden(outputs.reshape(num_rows, -1)))), dim=-1)
@@ -50,8 +56,8 @@ class OutputsGate(nn.Module):
         return Weights(values=torch.cat([task_B1E, shared_ME.expand(num_rows, -1, -1)], dim=1).flatten(0, 1))
 
 
-def _first_token(x_BSD: torch.Tensor, mask_BS: torch.Tensor | None) -> torch.Tensor:
-    """Return the first token that is no padding (rows may be padded on the left), (B, 1, D)."""
+def first_token(x_BSD: torch.Tensor, mask_BS: torch.Tensor | None) -> torch.Tensor:
+    """Return each row's first token that is no padding (rows may be padded on the left), (B, 1, D)."""
     if mask_BS is None:
         return x_BSD[:, :1]
     position_B = mask_BS.to(torch.int32).argmax(dim=1)
