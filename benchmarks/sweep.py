@@ -24,7 +24,9 @@ from alter.recipe import Recipe, load_recipe
 
 def without_test_rows(recipe: Recipe) -> Recipe:
     """Return the recipe with no test source in any task."""
-    tasks = [task.model_copy(update={"source": task.source.model_copy(update={"test": None})}) for task in recipe.tasks if task.source]
+    tasks = [
+        task.model_copy(update={"source": task.source.model_copy(update={"test": None})}) for task in recipe.tasks if task.source
+    ]
     return recipe.model_copy(update={"tasks": tasks})
 
 

@@ -27,7 +27,6 @@ import torch
 from safetensors import SafetensorError
 from transformers import PreTrainedTokenizerBase
 
-from alter import __version__
 from alter.backbones._load import base_fingerprint, load_base
 from alter.config import Settings, parse
 from alter.data.encode import Scale
@@ -38,6 +37,7 @@ from alter.recipe import HeadSettings, MTASettings
 from alter.results import write_json, write_text
 from alter.tasks.spec import TaskSpec
 from alter.tensors import load_tensors, save_tensors, write_error
+from alter.version import __version__
 
 FORMAT = 1
 CONFIG = "alter_config.json"

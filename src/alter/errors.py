@@ -53,9 +53,12 @@ class TrainingError(AlterError):
 
 
 def did_you_mean(name: str, allowed: Iterable[str]) -> str:
-    """Return `; allowed: a, b. Did you mean 'a'?` for an unknown `name`, to end a message with."""
+    """Return e.g. `allowed: a, b. Did you mean 'a'?` for an unknown `name`, to end a message with; no hint where none is near."""
     options = sorted(str(option) for option in allowed)
     listed = ", ".join(options[:40]) + (", ..." if len(options) > 40 else "")
-    near = difflib.get_close_matches(str(name), options, n=1, cutoff=0.5)
+    # Capital letters are no distance; of options that differ in them alone, the spelling nearest to `name` is meant.
+    folded = difflib.get_close_matches(str(name).lower(), [option.lower() for option in options], n=1, cutoff=0.5)
+    alike = [option for option in options if option.lower() in folded]
+    near = difflib.get_close_matches(str(name), alike, n=1, cutoff=0.0)
     hint = f" Did you mean '{near[0]}'?" if near else ""
     return f"allowed: {listed or 'none'}.{hint}"

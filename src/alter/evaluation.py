@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerBase
 
 from alter.data.batch import batches_by_length, collate
 from alter.data.encode import Features, Scale
-from alter.metrics import METRICS
+from alter.metrics import METRICS, metric_traits
 from alter.model import MTAModel
 from alter.results import SplitScores, TaskScore, average
 from alter.tasks.spec import TaskSpec
@@ -93,11 +93,8 @@ def split_scores(scored: Mapping[str, TaskScore], specs: Mapping[str, TaskSpec])
 def score_task(
     spec: TaskSpec, answers: Sequence[str | float], references: Sequence[str | float], *, num_truncated: int = 0
 ) -> TaskScore:
-    """Compute a task's metrics in percent, and notice where a model gave one answer to every row."""
-    metrics = {
-        name: 100 * METRICS.get(name)(list(answers), list(references), labels=_labels_for(name, spec))
-        for name in spec.metric_names
-    }
+    """Compute a task's metrics, in percent where they are fractions, and notice where a model gave one answer to every row."""
+    metrics = {name: _metric(name, spec, answers, references) for name in spec.metric_names}
     distinct = {_rounded(given) for given in answers}
     collapsed = len(distinct) == 1 and len({_rounded(reference) for reference in references}) > 1
     return TaskScore(
@@ -110,8 +107,11 @@ def score_task(
     )
 
 
-def _labels_for(metric: str, spec: TaskSpec) -> list[str] | None:
-    return spec.metric_labels if metric in ("f1", "f1_over_labels") else None
+def _metric(name: str, spec: TaskSpec, answers: Sequence[str | float], references: Sequence[str | float]) -> float:
+    traits = metric_traits(name)
+    labels = spec.metric_labels if traits.metric_labels is not None else None
+    value = float(METRICS.get(name)(list(answers), list(references), labels=labels))
+    return 100 * value if traits.in_percent else value
 
 
 def _rounded(value: str | float) -> str | float:

@@ -23,6 +23,10 @@ GATES = Registry("gate kind", package="alter.nn.gates", attribute="GATE")
 
 Trained = Literal["task_adapters", "shared_adapters", "selector", "gate", "heads", "backbone"]
 STAGE_NAMES = ("stage1", "stage2")
+ONLY_GATES = frozenset({"outputs"})
+"""Kinds that cannot select: they start from a selector's weights."""
+OWNERS = frozenset({"one_hot", "selector"})
+"""Kinds that weigh by who owns an adapter (`num_owned`): shared adapters, which nobody owns, get no weight from them."""
 
 
 class AdapterSettings(Settings):
@@ -57,7 +61,7 @@ class GateSettings(Settings):
     own_weight: float = pydantic.Field(default=0.9, gt=0, lt=1)
     """Starting weight of the owned adapters together, where `own_logit` is not given (kind selector)."""
     num_owned: int = pydantic.Field(default=1, ge=1)
-    """Adapters that a task owns: its own and the next ones, wrapping around (kinds one_hot, selector)."""
+    """Adapters that a task owns: its own and the next ones, wrapping around (kinds one_hot, selector); a lone task owns one."""
     granularity: Literal["token", "sequence"] = "sequence"
     """What a `linear` gate reads: each token's state, or the mean over the row's tokens."""
     over: Literal["shared", "all"] = "all"
@@ -77,7 +81,7 @@ class MTASettings(Settings):
     adapter: AdapterSettings = AdapterSettings()
     """The adapters."""
     num_adapters: int | None = pydantic.Field(default=None, ge=1)
-    """Number of task adapters; by default one per task. With fewer, task t owns adapter t modulo this number."""
+    """Number of task adapters, at most and by default one per task. With fewer, task t owns adapter t modulo this number."""
     num_shared: int = pydantic.Field(default=2, ge=0)
     """Number of shared adapters."""
     sites: Literal["all", "last"] | str | list[int] = "all"
@@ -89,10 +93,10 @@ class MTASettings(Settings):
 
     @pydantic.field_validator("sites")
     @classmethod
-    def _known_sites(cls, sites: Any) -> Any:  # noqa: ANN401 - one of three shapes
+    def _known_sites(cls, sites: Any) -> Any:
         if isinstance(sites, str) and sites not in ("all", "last"):
             every, _, number = sites.partition("-")
-            if every != "every" or not number.isdigit() or int(number) < 1:
+            if every != "every" or not number.isdecimal() or int(number) < 1:
                 raise ValueError("must be all, last, every-K (e.g. every-2) or a list of positions")
         if isinstance(sites, list) and (not sites or len(set(sites)) != len(sites)):
             raise ValueError("a list of sites needs at least one position, each once")
@@ -183,8 +187,8 @@ class TrainSettings(Settings):
     """Gradients are clipped to this norm over all parameters."""
     label_smoothing: float = pydantic.Field(default=0.0, ge=0, lt=1)
     """Label smoothing of the classification loss."""
-    mixed_precision: Literal["no", "bf16", "fp16"] = "no"
-    """Autocast type; fp16 needs a GPU."""
+    mixed_precision: Literal["no", "bf16", "fp16", "auto"] = "no"
+    """Autocast type; fp16 needs a GPU. `auto` is bf16 where the device multiplies it natively, which the results then say."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, more time."""
     logging_steps: int = pydantic.Field(default=10, ge=1)
@@ -223,12 +227,36 @@ class Recipe(Settings):
     train: TrainSettings = TrainSettings()
     """What both stages share."""
     stages: dict[str, StageSettings]
-    """`stage1` and, optionally, `stage2`."""
+    """`stage1` and `stage2`; `stage2: null` for one stage only."""
     tasks: list[TaskSpec] = pydantic.Field(min_length=1)
     """The tasks: blocks, or paths of YAML files of one task each."""
 
+    @pydantic.field_validator("stages", mode="before")
+    @classmethod
+    def _known_stages(cls, stages: Any) -> Any:
+        """Name a misspelt stage before its missing keys are told, and drop `stage2: null`."""
+        if not isinstance(stages, dict):
+            return stages
+        for stage in stages:
+            if stage not in STAGE_NAMES:
+                raise ValueError(f"unknown stage '{stage}'; {did_you_mean(stage, STAGE_NAMES)}")
+        return {stage: settings for stage, settings in stages.items() if stage != "stage2" or settings is not None}
+
+    @pydantic.field_serializer("stages", mode="wrap")
+    def _with_stage2(self, stages: dict[str, StageSettings], serialize: pydantic.SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Write `stage2: null` where there is none, else the preset's stage 2 would come back when the recipe is read again."""
+        return {**serialize(stages), **({} if "stage2" in stages else {"stage2": None})}
+
     @pydantic.model_validator(mode="after")
     def _fits_together(self) -> Recipe:
+        self._check_tasks()
+        self._check_gates()
+        self._check_num_adapters()
+        if "stage1" not in self.stages:
+            raise ValueError("stages has no stage1; stage 2 builds on it")
+        return self
+
+    def _check_tasks(self) -> None:
         names = [task.name for task in self.tasks]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
@@ -236,17 +264,42 @@ class Recipe(Settings):
         without_rows = [task.name for task in self.tasks if task.source is None]
         if without_rows:
             raise ValueError(f"tasks {without_rows} have no source; say where the rows are, e.g. source: {{train: train.jsonl}}")
-        for stage in self.stages:
-            if stage not in STAGE_NAMES:
-                raise ValueError(f"unknown stage '{stage}'; {did_you_mean(stage, STAGE_NAMES)}")
-        if "stage1" not in self.stages:
-            raise ValueError("stages has no stage1; stage 2 builds on it")
         missing = [task.name for task in self.tasks if task.weight is None]
         if self.mixture.kind == "weights" and missing:
             raise ValueError(f"mixture.kind is weights, but tasks {missing} have no weight")
-        if self.mta.num_shared == 0 and self.mta.gate.kind == "outputs":
+
+    def _check_gates(self) -> None:
+        selector, gate, num_shared = self.mta.selector.kind, self.mta.gate.kind, self.mta.num_shared
+        if selector in ONLY_GATES:
+            allowed = ", ".join(name for name in GATES.names() if name not in ONLY_GATES)
+            raise ValueError(
+                f"mta.selector.kind is {selector}, which weighs what a selector has mixed; allowed: {allowed}. "
+                f"Use {selector} as mta.gate.kind"
+            )
+        if num_shared == 0 and gate == "outputs":
             raise ValueError("mta.gate.kind outputs weighs shared adapters, but mta.num_shared is 0; raise it, or use kind task")
-        return self
+        if num_shared > 0 and gate in OWNERS:
+            raise ValueError(
+                f"mta.gate.kind {gate} gives shared adapters no weight, but mta.num_shared is {num_shared}; "
+                f"set mta.num_shared: 0, or use kind task"
+            )
+
+    def _check_num_adapters(self) -> None:
+        num_tasks, given = len(self.tasks), self.mta.num_adapters
+        if given is not None and given > num_tasks:
+            raise ValueError(
+                f"mta.num_adapters is {given}, but there are {num_tasks} task(s) to own them; "
+                f"lower it, or leave it out for one per task"
+            )
+        if given is None and num_tasks == 1:
+            return  # a lone task owns the one adapter, whatever its preset says of several tasks
+        num_adapters = given or num_tasks
+        for name, settings in (("selector", self.mta.selector), ("gate", self.mta.gate)):
+            if settings.kind in OWNERS and settings.num_owned > num_adapters:
+                raise ValueError(
+                    f"mta.{name}.num_owned is {settings.num_owned}, but there are {num_adapters} task adapters; "
+                    f"lower it to at most {num_adapters}"
+                )
 
 
 def _check(registry: Registry, name: str) -> str:
@@ -276,32 +329,16 @@ def resolve_recipe(
     """Turn a recipe's plain mapping into a `Recipe`; see `load_recipe`."""
     given = {"name": name, **settings}
     given["tasks"] = _task_blocks(given.get("tasks"), folder=folder, where=where)
-    by_position = [_position_of_task(override, given["tasks"]) for override in overrides or []]
-    given = apply_overrides(given, by_position)
+    given = apply_overrides(given, overrides or [])
     preset = given.get("preset", "alter-lite")
-    if preset not in PRESETS:
+    if not isinstance(preset, str) or preset not in PRESETS:
         raise ConfigError(f"{where}: unknown preset '{preset}'; {did_you_mean(str(preset), PRESETS)}")
-    under = dict(PRESETS[preset])
-    if given.get("stages", {}) is not None and "stage2" in given.get("stages", {}) and given["stages"]["stage2"] is None:
-        # `stages: {stage2: null}` is how a recipe says: one stage only.
-        given["stages"] = {key: value for key, value in given["stages"].items() if key != "stage2"}
-        under["stages"] = {"stage1": under["stages"]["stage1"]}
-    recipe = parse(Recipe, merge(under, given), where=where)
+    recipe = parse(Recipe, merge(PRESETS[preset], given), where=where)
     return recipe.model_copy(update={"tasks": [resolve_paths(task, folder) for task in recipe.tasks]})
 
 
-def _task_blocks(tasks: Any, *, folder: Path, where: str) -> list[Any]:  # noqa: ANN401 - YAML values
+def _task_blocks(tasks: Any, *, folder: Path, where: str) -> list[Any]:
     """Read tasks that are given as paths of YAML files; refuse anything but a list."""
     if not isinstance(tasks, list) or not tasks:
         raise ConfigError(f"{where}: tasks must be a list of at least one task (a block, or the path of a task's YAML file)")
     return [load_task(folder / task).model_dump(exclude_defaults=True) if isinstance(task, str) else task for task in tasks]
-
-
-def _position_of_task(override: str, tasks: list[Any]) -> str:
-    """Turn `tasks.<name>.key=value` into `tasks.<position>.key=value`."""
-    path, separator, value = override.partition("=")
-    for position, task in enumerate(tasks):
-        name = task.get("name") if isinstance(task, dict) else None
-        if name and path.startswith(f"tasks.{name}."):
-            return f"tasks.{position}.{path.removeprefix(f'tasks.{name}.')}{separator}{value}"
-    return override

@@ -11,8 +11,10 @@ import ast
 import importlib
 import importlib.metadata
 import pkgutil
+from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from alter.errors import PluginError, did_you_mean
@@ -38,7 +40,7 @@ class Registry:
         Raises:
             PluginError: two places define the same name.
         """
-        spec = find_spec(self.package)
+        spec = _spec_of(self.package)
         if spec is None or spec.submodule_search_locations is None:
             raise PluginError(f"{self.package} is not an installed package")
         found = {
@@ -70,26 +72,53 @@ class Registry:
             raise PluginError(f"unknown {self.what} '{name}'; {did_you_mean(name, modules)}")
         return name
 
-    def get(self, name: str) -> Any:  # noqa: ANN401 - a plug-in is whatever its folder's contract says
+    def get(self, name: str) -> Any:
         """Import the plug-in `name` and return its attribute.
 
         Raises:
-            PluginError: the name is unknown, or its file does not define the attribute.
+            PluginError: the name is unknown, or its file cannot be imported or does not define the attribute.
         """
-        module_name = self.modules()[self.check(name)]
-        module = importlib.import_module(module_name)
+        module = self.module(name)
         if not hasattr(module, self.attribute):
-            raise PluginError(f"{module_name} is no {self.what}: it must define `{self.attribute}`")
+            raise PluginError(f"{module.__name__} is no {self.what}: it must define `{self.attribute}`")
         return getattr(module, self.attribute)
 
+    def module(self, name: str) -> ModuleType:
+        """Import the plug-in `name` and return its whole file, for what it defines beside the attribute.
+
+        Raises:
+            PluginError: the name is unknown, or its file cannot be imported.
+        """
+        dotted = self.modules()[self.check(name)]
+        if ":" in dotted:
+            raise PluginError(
+                f"the {self.what} '{name}' is declared as {dotted}; its package must declare the module alone, "
+                f"{dotted.partition(':')[0]}, which defines `{self.attribute}`"
+            )
+        try:
+            return importlib.import_module(dotted)
+        except ImportError as error:
+            raise PluginError(
+                f"the {self.what} '{name}' cannot be imported from {dotted} ({error}); "
+                f"install what is missing, or uninstall the package that declares it"
+            ) from error
+
     def summaries(self) -> dict[str, str]:
-        """Return name -> first line of the plug-in's docstring, read without importing it."""
-        return {name: _first_doc_line(module) for name, module in self.modules().items()}
+        """Return name -> first line of its docstring, read without importing it; plug-ins whose file is gone are left out."""
+        specs = {name: _spec_of(module) for name, module in self.modules().items()}
+        return {name: _first_doc_line(spec) for name, spec in specs.items() if spec is not None}
 
 
-def _first_doc_line(module: str) -> str:
-    spec = find_spec(module)
-    if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
+def _spec_of(module: str) -> ModuleSpec | None:
+    """Return where a module is, or None: `find_spec` raises where the package around it is missing."""
+    try:
+        return find_spec(module)
+    except ModuleNotFoundError:
+        return None
+
+
+def _first_doc_line(spec: ModuleSpec) -> str:
+    if spec.origin is None or not spec.origin.endswith(".py"):
         return ""
     doc = ast.get_docstring(ast.parse(Path(spec.origin).read_text(encoding="utf-8"))) or ""
     return doc.split("\n", 1)[0]

@@ -1,6 +1,7 @@
 """results.json: scores per task, split and stage (schema 1, drawn in DESIGN and docs/reference/run_directory.md).
 
-Scores are in percent. `average` is the plain mean over tasks, where the tasks of one group are averaged first.
+Scores are in percent, null where there is none. `average` is the plain mean over tasks, where the tasks of one group are averaged
+first.
 """
 
 from __future__ import annotations
@@ -11,22 +12,32 @@ import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Annotated, Any
 
-from alter.config import Settings
-from alter.errors import CheckpointError
+import pydantic
+
+from alter.config import Settings, parse
+from alter.errors import CheckpointError, ConfigError
 
 SCHEMA = 1
+
+Score = Annotated[
+    float,
+    pydantic.Field(allow_inf_nan=True),
+    pydantic.BeforeValidator(lambda value: math.nan if value is None else value),
+]
+"""A number that may be missing: NaN here, null in the file, for JSON has no NaN."""
 
 
 class TaskScore(Settings):
     """One task on one split."""
 
-    score: float
+    score: Score
     """The primary metric, in percent."""
     metric: str
     """Name of the primary metric."""
-    metrics: dict[str, float]
-    """All metrics, in percent."""
+    metrics: dict[str, Score]
+    """All metrics; in percent, but for those that are no fraction (mse)."""
     num_examples: int
     """Rows scored."""
     constant_prediction: str | None = None
@@ -38,7 +49,7 @@ class TaskScore(Settings):
 class SplitScores(Settings):
     """All tasks on one split."""
 
-    average: float
+    average: Score
     """Mean over tasks, groups first."""
     tasks: dict[str, TaskScore]
     """By task name."""
@@ -47,7 +58,7 @@ class SplitScores(Settings):
 class StageResult(Settings):
     """What one stage reached and cost."""
 
-    average: float
+    average: Score
     """Best validation average of the stage."""
     seconds: float
     """Wall-clock seconds of the stage's training, validation included."""
@@ -57,7 +68,7 @@ class StageResult(Settings):
     """Optimizer steps taken."""
     best_step: int = 0
     """Step of the best validation average; 0 is the stage's start."""
-    scores: dict[str, float] = {}
+    scores: dict[str, Score] = {}
     """Validation score per task at the best step, in percent."""
     test: SplitScores | None = None
     """Test scores of the stage's best step, where the recipe asks for them (train.test_stages: all)."""
@@ -114,22 +125,36 @@ def read_results(path: Path) -> Results:
     """Read a results.json.
 
     Raises:
-        CheckpointError: missing, not JSON, or of another schema.
+        CheckpointError: missing, unreadable, not JSON, of another schema, or with other keys.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise CheckpointError(f"{path}: no such file; the run has not finished, or this is no run directory") from None
-    except json.JSONDecodeError as error:
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror}); give the path of a run's results.json") from None
+    except ValueError as error:
         raise CheckpointError(f"{path}: not valid JSON ({error}); run `alter evaluate` again to rewrite it") from None
-    if not isinstance(content, dict) or content.pop("schema", None) != SCHEMA:
+    if not isinstance(content, dict) or content.pop("schema", None) != SCHEMA or "schema_version" in content:
         raise CheckpointError(f"{path}: not a results file of schema {SCHEMA}; it was written by another program or version")
-    return Results.model_validate({"schema_version": SCHEMA, **content})
+    try:
+        return parse(Results, content, where=str(path))
+    except ConfigError as error:
+        raise CheckpointError(f"{error}\nThe file was changed by hand, or written by another version of alter") from None
 
 
 def write_json(content: object, path: Path) -> None:
-    """Write JSON atomically: to a file beside it, flushed to disk, then renamed."""
-    write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", path)
+    """Write JSON atomically: to a file beside it, flushed to disk, then renamed. A number that is not finite becomes null."""
+    write_text(json.dumps(_finite(content), indent=2, ensure_ascii=False, allow_nan=False) + "\n", path)
+
+
+def _finite(content: Any) -> Any:
+    """Return `content` with null for NaN and infinities, which JSON cannot say and other readers refuse."""
+    if isinstance(content, dict):
+        return {key: _finite(value) for key, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [_finite(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content
 
 
 def write_text(text: str, path: Path) -> None:

@@ -6,8 +6,12 @@ import sys
 
 import typer
 
-from alter.cli.failure import show_failure
+from alter.cli.failure import show_failure, show_usage_failure
 from alter.errors import AlterError
+
+# Newer versions of typer carry their own copy of click, so the root of usage errors is found through a class that all export.
+_UsageError: type[Exception] = typer.BadParameter.__mro__[1]
+INTERRUPTED = 130
 
 app = typer.Typer(
     name="alter",
@@ -21,7 +25,7 @@ app = typer.Typer(
 
 def _version(value: bool) -> None:
     if value:
-        from alter import __version__
+        from alter.version import __version__
 
         typer.echo(f"alter {__version__}")
         raise typer.Exit
@@ -50,13 +54,15 @@ _register()
 
 def main() -> None:
     """Run the command line; a mistake that a user can mend is one message on standard error and exit code 2."""
+    as_json = "--json" in sys.argv
     try:
-        app()
+        code = app(standalone_mode=False)
     except AlterError as error:
-        sys.exit(show_failure(error, as_json="--json" in sys.argv))
-    except KeyboardInterrupt:
-        print("\nstopped; a training run goes on where it was with --resume", file=sys.stderr)
-        sys.exit(130)
-    except BrokenPipeError:  # the reader of our output has gone, as in `alter list | head`
-        sys.stderr.close()
-        sys.exit(0)
+        code = show_failure(error, as_json=as_json)
+    except typer.Abort:  # what Ctrl-C is in some versions of typer; in others it is the exit code
+        code = INTERRUPTED
+    except _UsageError as error:
+        code = show_usage_failure(error, as_json=as_json)
+    if code == INTERRUPTED:
+        print("\nstopped; a training run goes on from its last checkpoint: the same command with --resume", file=sys.stderr)
+    sys.exit(code)

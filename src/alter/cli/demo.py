@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
-from alter.cli.terminal import console, echo_json, notes, table
+from alter.cli.terminal import console, echo_json, notes, table, warn_of_cut_texts
 
 if TYPE_CHECKING:
     import torch
@@ -21,7 +22,9 @@ SHADES = " .:-=+*#%@"
 
 def demo(
     output_dir: Path = typer.Option(Path("runs/demo"), "--output-dir", "-o", help="The run directory."),
-    overrides: list[str] = typer.Option(None, "--set", metavar="KEY.PATH=VALUE", help="A setting over the example's; may be repeated."),
+    overrides: list[str] = typer.Option(
+        None, "--set", metavar="KEY.PATH=VALUE", help="A setting over the example's; may be repeated."
+    ),
     again: bool = typer.Option(False, "--again", help="Delete an earlier example in --output-dir and start over."),
     as_json: bool = typer.Option(False, "--json", help="Print results.json instead of tables."),
 ) -> None:
@@ -32,8 +35,14 @@ def demo(
     notes().print("help-desk tickets: 400 to learn from, 100 to choose by, 120 unseen to score on; six tasks over each")
     started = time.monotonic()
     run = run_demo(
-        output_dir, overrides=list(overrides or []), again=again, observer=TerminalProgress(notes()), told=lambda text: notes().print(text)
+        output_dir,
+        overrides=list(overrides or []),
+        again=again,
+        observer=TerminalProgress(notes()),
+        told=lambda text: notes().print(text),
     )
+    for split, scores in run.results.splits.items():
+        warn_of_cut_texts(split, scores)
     if as_json:
         import json
 
@@ -55,15 +64,19 @@ def _show(folder: Path, results: Results, *, seconds: float) -> None:
     counts = results.parameters
     added = counts["total"] - counts["backbone"]
     console().print(
-        f"released: {results.released}, the better on validation rows; {added:,} added parameters on a base of {counts['backbone']:,}; "
-        f"training took {trained:.0f} s of {seconds:.0f} s\n",
+        f"released: {results.released}, the better on validation rows; {added:,} added parameters on a base of "
+        f"{counts['backbone']:,}; training took {trained:.0f} s of {seconds:.0f} s\n",
         soft_wrap=True,
     )
     _show_gates(folder)
-    console().print(f"files: {folder}/model (what ships), {folder}/results.json, {folder}/recipe.yaml (copy it for your own tasks)\n")
     text = "since this morning the calendar shows every booking twice and clients are angry, i am about to look elsewhere"
-    console().print(f"next:  alter predict {folder} --text '{text}'", soft_wrap=True)
-    console().print(f"       alter evaluate {folder} --split test --predictions-dir {folder}/predictions", soft_wrap=True)
+    run, predictions = shlex.quote(str(folder)), shlex.quote(f"{folder}/predictions")
+    lines = [
+        f"files: {folder}/model (what ships), {folder}/results.json, {folder}/recipe.yaml (copy it for your own tasks)\n",
+        f"next:  alter predict {run} --text '{text}'",
+        f"       alter evaluate {run} --split test --predictions-dir {predictions}",
+    ]
+    console().print("\n".join(lines), markup=False, soft_wrap=True)
 
 
 def _show_gates(folder: Path) -> None:

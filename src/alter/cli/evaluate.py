@@ -7,7 +7,7 @@ from pathlib import Path
 
 import typer
 
-from alter.cli.terminal import console, echo_json, table
+from alter.cli.terminal import console, echo_json, table, warn_of_cut_texts
 
 
 class PredictionForm(StrEnum):
@@ -25,7 +25,9 @@ def evaluate(
     batch_size: int = typer.Option(64, "--batch-size", min=1, help="Rows per forward pass."),
     predictions_dir: Path = typer.Option(None, "--predictions-dir", help="Write each task's predictions here."),
     predictions_format: PredictionForm = typer.Option(
-        PredictionForm.jsonl, "--predictions-format", help="jsonl: input, prediction, reference; ids: one label id a line (TweetEval)."
+        PredictionForm.jsonl,
+        "--predictions-format",
+        help="jsonl: input, prediction, reference; ids: one label id a line (TweetEval).",
     ),
     as_json: bool = typer.Option(False, "--json", help="Print JSON instead of a table."),
 ) -> None:
@@ -41,18 +43,25 @@ def evaluate(
         predictions_dir=predictions_dir,
         predictions_format=predictions_format.value,
     )
+    warn_of_cut_texts(split, scores)
     if as_json:
         echo_json({"split": split, **scores.model_dump()})
         return
     names = sorted({name for score in scores.tasks.values() for name in score.metrics})
     rows = [
-        [name, str(score.num_examples), score.metric, f"{score.score:.1f}", *(_cell(score.metrics.get(metric)) for metric in names)]
+        [
+            name,
+            str(score.num_examples),
+            score.metric,
+            f"{score.score:.1f}",
+            *(_cell(score.metrics.get(metric)) for metric in names),
+        ]
         for name, score in scores.tasks.items()
     ]
     rows.append(["average", "", "", f"{scores.average:.1f}", *("" for _ in names)])
     console().print(table(f"{model} on {split} rows", ["task", "rows", "primary metric", "score", *names], rows))
     if predictions_dir is not None:
-        console().print(f"predictions: {predictions_dir}")
+        console().print(f"predictions: {predictions_dir}", markup=False, soft_wrap=True)
 
 
 def _cell(value: float | None) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from alter.cli.terminal import console, notes, table
+from alter.cli.terminal import console, notes, table, warn
 
 if TYPE_CHECKING:
     from alter.predict import Prediction
@@ -20,7 +20,10 @@ def predict(
     task: list[str] = typer.Option(None, "--task", "-t", help="The task to answer; may be repeated. By default all tasks."),
     text: list[str] = typer.Option(None, "--text", help="A text to answer for; may be repeated."),
     input_file: Path = typer.Option(
-        None, "--input", "-i", help="Rows (.jsonl, .csv, .tsv, .parquet, .gz) or texts, one a line (.txt); '-': texts from standard input."
+        None,
+        "--input",
+        "-i",
+        help="Rows (.jsonl, .csv, .tsv, .parquet, .gz) or texts, one a line (.txt); '-': texts from standard input.",
     ),
     output: Path = typer.Option(None, "--output", "-o", help="Write predictions here, one JSON object a line."),
     gate_weights: bool = typer.Option(False, "--gate-weights", help="Add the weight of every adapter."),
@@ -28,24 +31,28 @@ def predict(
     as_json: bool = typer.Option(False, "--json", help="Print one JSON object a line instead of a table."),
 ) -> None:
     """Answer for texts or rows; several tasks are answered in the same batches."""
-    inputs = _inputs(text, input_file)
+    places, inputs = _inputs(text, input_file)
 
     from alter.predict import load
+    from alter.tasks.read import render_inputs
 
     predictor = load(model)
     tasks = [predictor.task(name).name for name in task] if task else predictor.tasks
+    for place, given in zip(places, inputs, strict=True):
+        for name in tasks:
+            render_inputs(predictor.task(name), given, place=place)  # a bad row is told by its place in the file
     pairs = [(name, given) for given in inputs for name in tasks]
     found = predictor.predict(
         [name for name, _ in pairs], [given for _, given in pairs], batch_size=batch_size, gate_weights=gate_weights
     )
     if any(prediction.truncated for prediction in found):
         number = len({position // len(tasks) for position, prediction in enumerate(found) if prediction.truncated})
-        notes().print(f"[yellow]warning:[/yellow] {number} input(s) longer than {predictor.config.max_length} tokens were cut")
+        warn(
+            f"{number} of {len(inputs)} inputs longer than {predictor.config.max_length} tokens (the model's max_length) were cut"
+        )
     if output is not None:
-        from alter.results import write_text
-
-        write_text("".join(_line(given, prediction) + "\n" for (_, given), prediction in zip(pairs, found, strict=True)), output)
-        notes().print(f"{len(found)} predictions: {output}")
+        _write([_line(given, prediction) for (_, given), prediction in zip(pairs, found, strict=True)], output)
+        notes().print(f"{len(found)} predictions: {output}", markup=False, soft_wrap=True)
     elif as_json:
         for (_, given), prediction in zip(pairs, found, strict=True):
             typer.echo(_line(given, prediction))
@@ -56,33 +63,52 @@ def predict(
             _show_weights(found)
 
 
-def _inputs(texts: list[str] | None, path: Path | None) -> list[Any]:
+def _inputs(texts: list[str] | None, path: Path | None) -> tuple[list[str], list[Any]]:
+    """Return the place of each input, and the inputs: texts or rows."""
     from alter.errors import ConfigError, DataError
 
     if bool(texts) == (path is not None):
         raise ConfigError("give what to answer for: either --text '...' or --input FILE (--input - reads standard input)")
     if texts:
-        return list(texts)
+        return [f"--text {position + 1}" for position in range(len(texts))], list(texts)
     assert path is not None
     if str(path) != "-" and path.suffix != ".txt":
         from alter.tasks.source import read_rows
 
-        return [row.values for row in read_rows(path)]
+        found = list(read_rows(path))
+        return [row.place for row in found], [row.values for row in found]
+    where = "standard input" if str(path) == "-" else str(path)
     try:
         lines = sys.stdin.read().splitlines() if str(path) == "-" else path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read ({error}); give a UTF-8 text file with one text a line") from None
-    kept = [line for line in lines if line.strip()]
+        raise DataError(f"{where}: cannot be read ({_reason(error)}); give UTF-8 text, one text a line") from None
+    kept = {f"{where}:{number}": line for number, line in enumerate(lines, start=1) if line.strip()}
     if not kept:
-        raise DataError(f"{path}: holds no text; give one text a line")
-    return kept
+        raise DataError(f"{where}: holds no text; give one text a line")
+    return list(kept), list(kept.values())
 
 
-def _line(given: Any, prediction: Prediction) -> str:  # noqa: ANN401 - a text or a row
+def _reason(error: OSError | UnicodeDecodeError) -> str:
+    if isinstance(error, UnicodeDecodeError):
+        return f"not UTF-8: {error.reason} at byte {error.start}"
+    return error.strerror or str(error)
+
+
+def _write(lines: list[str], path: Path) -> None:
+    from alter.errors import DataError
+    from alter.results import write_text
+
+    try:
+        write_text("".join(f"{line}\n" for line in lines), path)
+    except OSError as error:
+        raise DataError(f"{path}: predictions cannot be written ({error.strerror or error}); choose another --output") from None
+
+
+def _line(given: Any, prediction: Prediction) -> str:
     return json.dumps({"input": given, **prediction.as_dict()}, ensure_ascii=False, default=str)
 
 
-def _shown(given: Any) -> str:  # noqa: ANN401 - a text or a row
+def _shown(given: Any) -> str:
     text = given if isinstance(given, str) else " | ".join(str(value) for value in given.values())
     return text if len(text) <= 60 else f"{text[:57]}..."
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from alter.results import SplitScores
@@ -56,7 +57,7 @@ class TerminalProgress:
 
     def warned(self, message: str) -> None:
         """Print a warning."""
-        self.console.print(f"[yellow]warning:[/yellow] {message}", soft_wrap=True)
+        self.console.print(f"[yellow]warning:[/yellow] {escape(message)}", soft_wrap=True)
 
     def closed(self) -> None:
         """Take the bar away."""

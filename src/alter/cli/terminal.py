@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from alter.results import SplitScores
 
 
 def console() -> Console:
@@ -21,16 +26,31 @@ def notes() -> Console:
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 1) -> Table:
-    """Return a table; the first `left` columns are text, the others are numbers."""
-    made = Table(title=title, title_justify="left", title_style="bold", show_edge=False, pad_edge=False)
+    """Return a table; the first `left` columns are text, the others are numbers. Brackets in cells are no markup."""
+    made = Table(title=Text(title) if title else None, title_justify="left", title_style="bold", show_edge=False, pad_edge=False)
     for position, column in enumerate(columns):
-        made.add_column(column, justify="left" if position < left else "right", overflow="fold")
+        made.add_column(Text(column), justify="left" if position < left else "right", overflow="fold")
     for row in rows:
-        made.add_row(*row)
+        made.add_row(*(Text(cell) for cell in row))
     return made
 
 
-def echo_json(content: Any) -> None:  # noqa: ANN401 - whatever JSON can say
+def warn(message: str) -> None:
+    """Print a warning on standard error."""
+    notes().print(f"[yellow]warning:[/yellow] {escape(message)}", soft_wrap=True)
+
+
+def warn_of_cut_texts(split: str, scores: SplitScores) -> None:
+    """Say how many texts of a split were longer than the model reads."""
+    for task, score in scores.tasks.items():
+        if score.num_truncated:
+            warn(
+                f"task '{task}': {score.num_truncated} of {score.num_examples} {split} texts are longer than max_length and were "
+                f"cut; raise max_length in the recipe if the end matters"
+            )
+
+
+def echo_json(content: Any) -> None:
     """Print one JSON document on standard output."""
     import json
 

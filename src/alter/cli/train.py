@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
-from alter.cli.terminal import console, echo_json, notes, table
+from alter.cli.terminal import console, echo_json, notes, table, warn, warn_of_cut_texts
 
 if TYPE_CHECKING:
     from alter.results import Results
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 def train(
     recipe: Path = typer.Argument(..., help="The recipe: a YAML file."),
     overrides: list[str] = typer.Argument(None, metavar="[KEY.PATH=VALUE]...", help="Settings over the recipe's."),
-    output_dir: Path = typer.Option(..., "--output-dir", "-o", help="The run directory."),
+    output_dir: Path = typer.Option(None, "--output-dir", "-o", help="The run directory; only --print-config needs none."),
     resume: bool = typer.Option(False, "--resume", help="Go on with the run in --output-dir."),
     print_config: bool = typer.Option(False, "--print-config", help="Print the resolved recipe and stop."),
     as_json: bool = typer.Option(False, "--json", help="Print results.json instead of tables."),
@@ -25,10 +26,14 @@ def train(
     if print_config:
         _print_config(recipe, overrides or [])
         return
+    from alter.errors import ConfigError
     from alter.recipe import load_recipe
 
     resolved = load_recipe(recipe, list(overrides or []))
-    notes().print(f"[bold]{resolved.name}[/bold]: {len(resolved.tasks)} tasks on {resolved.model_name_or_path}, preset {resolved.preset}")
+    if output_dir is None:
+        raise ConfigError(f"no run directory is given; add one, e.g. --output-dir runs/{resolved.name}")
+    base = f"{resolved.model_name_or_path}, preset {resolved.preset}"
+    notes().print(f"{resolved.name}: {len(resolved.tasks)} tasks on {base}", markup=False, soft_wrap=True)
 
     from alter.cli.progress import TerminalProgress
     from alter.training.run import train as train_recipe
@@ -36,6 +41,8 @@ def train(
     run = train_recipe(resolved, output_dir=output_dir, resume=resume, observer=TerminalProgress(notes()))
     if not _is_main_process():
         return
+    for split, scores in run.results.splits.items():
+        warn_of_cut_texts(split, scores)
     if as_json:
         import json
 
@@ -43,9 +50,11 @@ def train(
         return
     show_results(run.results)
     first = next(iter(run.results.splits["validation"].tasks))
-    console().print(f"\nmodel: {run.folder / 'model'}\nnext:  alter predict {run.folder} --task {first} --text '...'", soft_wrap=True)
+    folder, predictions = shlex.quote(str(run.folder)), shlex.quote(str(run.folder / "predictions"))
+    lines = [f"\nmodel: {run.folder / 'model'}", f"next:  alter predict {folder} --task {first} --text '...'"]
     if "test" in run.results.splits:
-        console().print(f"       alter evaluate {run.folder} --split test --predictions-dir {run.folder / 'predictions'}", soft_wrap=True)
+        lines.append(f"       alter evaluate {folder} --split test --predictions-dir {predictions}")
+    console().print("\n".join(lines), markup=False, soft_wrap=True)
 
 
 def _is_main_process() -> bool:
@@ -55,11 +64,10 @@ def _is_main_process() -> bool:
 
 
 def _print_config(recipe: Path, overrides: list[str]) -> None:
-    import yaml
-
+    from alter.config import dump_yaml
     from alter.recipe import load_recipe
 
-    typer.echo(yaml.safe_dump(load_recipe(recipe, overrides).model_dump(mode="json"), sort_keys=False, allow_unicode=True))
+    typer.echo(dump_yaml(load_recipe(recipe, overrides).model_dump(mode="json")), nl=False)
 
 
 def show_results(results: Results) -> None:
@@ -71,7 +79,9 @@ def show_results(results: Results) -> None:
         rows.append([task, score.metric, f"{score.score:.1f}", f"{test.score:.1f}" if test else "-"])
     averages = [f"{splits[split].average:.1f}" if split in splits else "-" for split in ("validation", "test")]
     rows.append(["average", "", *averages])
-    console().print(table(f"{results.recipe} ({results.preset}, seed {results.seed})", ["task", "metric", "validation", "test"], rows, left=2))
+    console().print(
+        table(f"{results.recipe} ({results.preset}, seed {results.seed})", ["task", "metric", "validation", "test"], rows, left=2)
+    )
     stages = ", ".join(f"{name} {stage.average:.2f}" for name, stage in sorted(results.stages.items()))
     console().print(f"best validation average: {stages}; released: {results.released}")
     warn_of_collapse(results)
@@ -81,8 +91,7 @@ def warn_of_collapse(results: Results) -> None:
     """Say which tasks got one answer for every row."""
     for task, score in results.splits["validation"].tasks.items():
         if score.constant_prediction is not None:
-            notes().print(
-                f"[yellow]warning:[/yellow] task '{task}' answers '{score.constant_prediction}' to every row: it learned nothing. "
-                f"Lower stages.stage1.learning_rates.adapters, or give it more rows",
-                soft_wrap=True,
+            warn(
+                f"task '{task}' answers '{score.constant_prediction}' to every row: it learned nothing. "
+                f"Lower stages.stage1.learning_rates.adapters, or give it more rows"
             )

@@ -52,7 +52,9 @@ def _rows(summary: TaskSummary) -> object:
     for split, number in summary.rows.items():
         labels = summary.labels.get(split, {})
         most = sorted(labels.items(), key=lambda item: -item[1])
-        shown = ", ".join(f"{label} {count}" for label, count in most[:8]) + (f", ... ({len(most)} labels)" if len(most) > 8 else "")
+        shown = ", ".join(f"{label} {count}" for label, count in most[:8]) + (
+            f", ... ({len(most)} labels)" if len(most) > 8 else ""
+        )
         cells.append([split, str(number), shown])
     title = f"{summary.name} ({summary.kind}" + (f", at most {summary.cap} training rows)" if summary.cap else ")")
     return table(title, ["split", "rows", "labels"], cells, left=3)

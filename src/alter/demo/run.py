@@ -11,10 +11,11 @@ from alter.errors import ConfigError
 from alter.evaluation import score_task, split_scores
 from alter.recipe import Recipe, load_recipe
 from alter.results import Results, SplitScores, write_results
+from alter.tensors import write_error
 from alter.training.observer import Observer
 from alter.training.prepare import Rows, read_rows
 from alter.training.run import Run, train
-from alter.training.rundir import RESULTS
+from alter.training.rundir import RESULTS, RunDirectory
 
 RECIPE = Path(__file__).parent / "recipe.yaml"
 YARDSTICKS = ("majority", "tfidf")
@@ -43,21 +44,45 @@ def run_demo(
         told: is told what else happens, in a sentence.
 
     Raises:
-        ConfigError: `again` was asked for a folder that is no run directory.
+        ConfigError: `again` was asked for a folder that holds no run of the example.
+        CheckpointError: another process is training there.
     """
     folder = Path(output_dir)
-    if again and folder.exists():
-        if any(folder.iterdir()) and not (folder / "recipe.yaml").exists():
-            raise ConfigError(f"{folder}: is no run directory (recipe.yaml is missing), so --again does not delete it; choose another")
-        shutil.rmtree(folder)
     recipe = demo_recipe(overrides)
+    if again and folder.exists():
+        _delete(folder)
     run = train(recipe, output_dir=folder, resume=(folder / "recipe.yaml").exists(), observer=observer)
     if run.results.baselines:
         return run
     told("measuring the yardsticks: majority class, TF-IDF with logistic regression")
     results = run.results.model_copy(update={"baselines": yardsticks(recipe)})
-    write_results(results, folder / RESULTS)
+    try:
+        write_results(results, folder / RESULTS)
+    except OSError as error:
+        raise write_error(error, folder / RESULTS) from error
     return Run(folder=folder, results=results)
+
+
+def _delete(folder: Path) -> None:
+    """Delete an earlier run of the example, and nothing else."""
+    if not folder.is_dir():
+        raise ConfigError(f"{folder}: is a file, no run directory, so --again does not delete it; choose another --output-dir")
+    if any(folder.iterdir()):
+        saved = folder / RECIPE.name
+        if not saved.exists():
+            raise ConfigError(
+                f"{folder}: is no run directory ({RECIPE.name} is missing), so --again does not delete it; choose "
+                f"another --output-dir"
+            )
+        before = load_recipe(saved)
+        if not all(task.source is not None and Path(task.source.train or "").parent.name == "tickets" for task in before.tasks):
+            raise ConfigError(
+                f"{folder}: holds the run '{before.name}' on rows other than the example's, so --again does not delete it; "
+                f"choose another --output-dir"
+            )
+        with RunDirectory(folder, before, resume=True):  # refuses where another process is training
+            pass
+    shutil.rmtree(folder)
 
 
 def yardsticks(recipe: Recipe) -> dict[str, dict[str, SplitScores]]:

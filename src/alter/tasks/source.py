@@ -148,7 +148,7 @@ def _decode(line: bytes, path: Path, number: int) -> str:
 def _bad_json(place: str, error: ValueError | RecursionError, column: int | None = None) -> DataError:
     what = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
     where = "" if column is None else f" at column {column}"
-    return DataError(f"{place}: not valid JSON{where} ({what}); each row must be one JSON object such as {{\"text\": \"...\"}}")
+    return DataError(f'{place}: not valid JSON{where} ({what}); each row must be one JSON object such as {{"text": "..."}}')
 
 
 def _object_row(value: object, place: str) -> Item:
@@ -157,7 +157,7 @@ def _object_row(value: object, place: str) -> Item:
     shown = json.dumps(value)
     cut = shown if len(shown) <= 60 else f"{shown[:57]}..."
     kind = type(value).__name__
-    return DataError(f"{place}: a row must be a JSON object such as {{\"text\": \"...\"}}, and this is a {kind}: {cut}")
+    return DataError(f'{place}: a row must be a JSON object such as {{"text": "..."}}, and this is a {kind}: {cut}')
 
 
 def _read_jsonl(stream: IO[bytes], path: Path) -> Iterator[Item]:

@@ -10,9 +10,10 @@ import pydantic
 
 from alter.config import Settings, load_yaml, parse
 from alter.errors import ConfigError, PluginError
-from alter.metrics import METRICS
+from alter.metrics import metric_traits
 
 TaskKind = Literal["classification", "regression"]
+Split = Literal["train", "validation", "test"]
 
 
 class Source(Settings):
@@ -25,19 +26,27 @@ class Source(Settings):
     test: str | None = None
     """File of test rows; touched once, at the end."""
     hub: str | None = None
-    """A data set on the Hugging Face hub instead of files, e.g. `nyu-mll/glue:rte` (needs the extra `hub`)."""
+    """A data set on the Hugging Face hub, e.g. `nyu-mll/glue:rte`, or its local folder, instead of files (extra `hub`)."""
+    splits: list[Split] | None = None
+    """The splits that are taken from `hub`, e.g. `[train, validation]` where its test labels are hidden; by default all."""
 
     @pydantic.model_validator(mode="after")
     def _one_way(self) -> Source:
         files = [self.train, self.validation, self.test]
         if self.hub is None and not any(files):
             raise ValueError("names no file; give train, validation and test, or hub")
+        if self.splits is not None and self.hub is None:
+            raise ValueError("splits chooses among those of a hub data set; without hub, leave out the file of a split instead")
+        if self.splits is not None and (not self.splits or len(set(self.splits)) != len(self.splits)):
+            raise ValueError(f"splits is {self.splits}; name at least one of train, validation and test, each once")
         return self
 
-    def of(self, split: str) -> str | None:
-        """Return the file of `split`, or the split's name where rows come from the hub."""
+    def of(self, split: Split) -> str | None:
+        """Return the file of `split`, the split's own name where its rows come from the hub, or None where it is not used."""
         given: str | None = getattr(self, split)
-        return given if given is not None or self.hub is None else split
+        if given is not None or self.hub is None:
+            return given
+        return split if self.splits is None or split in self.splits else None
 
 
 class TaskSpec(Settings):
@@ -60,9 +69,9 @@ class TaskSpec(Settings):
     labels: list[str] | None = None
     """The allowed labels, in the order of their ids; by default those of the training rows, sorted."""
     metrics: list[str] = []
-    """Metrics by name; the first is the task's primary one. Default: accuracy, or pearson for regression."""
+    """Metrics by name; the first is the primary one (higher is better). Default: accuracy, or pearson for regression."""
     metric_labels: list[str] | None = None
-    """The labels over which `f1_over_labels` averages; for `f1`, the one positive label."""
+    """The labels over which `f1_over_labels` averages; for `f1`, the one positive label. Both need it."""
     cap: int | None = pydantic.Field(default=None, ge=1)
     """At most this many training rows (a seeded sample)."""
     validation_cap: int | None = pydantic.Field(default=None, ge=1)
@@ -72,11 +81,8 @@ class TaskSpec(Settings):
 
     @pydantic.model_validator(mode="after")
     def _fits_together(self) -> TaskSpec:
-        for metric in self.metrics:
-            try:
-                METRICS.check(metric)
-            except PluginError as error:
-                raise ValueError(str(error)) from None
+        for position, metric in enumerate(self.metrics):
+            self._check_metric(metric, is_primary=position == 0)
         if self.kind == "regression" and self.labels is not None:
             raise ValueError("a regression task has no labels; drop `labels` or set kind: classification")
         if self.labels is not None:
@@ -85,6 +91,37 @@ class TaskSpec(Settings):
         if unknown:
             raise ValueError(f"metric_labels {sorted(unknown)} are not among labels {self.labels}")
         return self
+
+    def _check_metric(self, metric: str, *, is_primary: bool) -> None:
+        try:
+            traits = metric_traits(metric)
+        except PluginError as error:
+            raise ValueError(str(error)) from None
+        if traits.kind not in (None, self.kind):
+            instead = {"classification": "accuracy or f1_macro", "regression": "pearson or spearmanr"}[self.kind]
+            raise ValueError(
+                f"the metric {metric} scores {traits.kind}, and this task's kind is {self.kind}; use e.g. {instead}, "
+                f"or set kind: {traits.kind}"
+            )
+        if is_primary and not traits.higher_is_better:
+            raise ValueError(
+                f"the first of metrics is {metric}, of which lower is better; the first one chooses the best checkpoint and "
+                f"counts in averages: put one first of which higher is better, e.g. [pearson, {metric}]"
+            )
+        self._check_metric_labels(metric, traits.metric_labels)
+
+    def _check_metric_labels(self, metric: str, needed: Literal["one", "some"] | None) -> None:
+        seen = "none" if self.metric_labels is None else str(self.metric_labels)
+        if needed == "one" and len(self.metric_labels or []) != 1:
+            raise ValueError(
+                f"the metric {metric} needs exactly one positive label, seen: {seen}; "
+                f"set metric_labels: [<label>], or use f1_macro"
+            )
+        if needed == "some" and not self.metric_labels:
+            raise ValueError(
+                f"the metric {metric} needs the labels to look at, seen: {seen}; "
+                f"set metric_labels: [<label>, ...], or use f1_macro"
+            )
 
     @staticmethod
     def _check_labels(labels: list[str]) -> None:
@@ -96,9 +133,15 @@ class TaskSpec(Settings):
 
     @pydantic.field_validator("labels", "metric_labels", mode="before")
     @classmethod
-    def _as_text(cls, labels: Any) -> Any:  # noqa: ANN401 - YAML values
+    def _as_text(cls, labels: Any) -> Any:
         """Read `1` and `true` as the text that a data file holds: labels are always text."""
-        return [label_text(label) for label in labels] if isinstance(labels, list) else labels
+        if not isinstance(labels, list):
+            return labels
+        for position, label in enumerate(labels):
+            if label is None or isinstance(label, list | dict):
+                seen = "null" if label is None else f"a {type(label).__name__}"
+                raise ValueError(f"position {position} holds {seen}; a label is text: write it in quotes, e.g. 'null'")
+        return [label_text(label) for label in labels]
 
     @property
     def metric_names(self) -> list[str]:
@@ -118,7 +161,9 @@ def _expanded(given: str, task: str) -> Path:
     path = os.path.expandvars(os.path.expanduser(given))
     if "$" in path:
         variable = path[path.index("$") :].split("/")[0]
-        raise ConfigError(f"task '{task}': source '{given}' names {variable}, which is not set; export it: it is the folder of your data")
+        raise ConfigError(
+            f"task '{task}': source '{given}' names {variable}, which is not set; export it: it is the folder of your data"
+        )
     return Path(path)
 
 
@@ -136,7 +181,7 @@ def load_task(path: Path) -> TaskSpec:
 
 
 def resolve_paths(spec: TaskSpec, folder: Path) -> TaskSpec:
-    """Return `spec` with its source files made absolute, relative ones taken from `folder`."""
+    """Return `spec` with its source files, and a hub data set's local folder, made absolute; relative ones lie in `folder`."""
     if spec.source is None:
         return spec
     files = {
@@ -144,4 +189,16 @@ def resolve_paths(spec: TaskSpec, folder: Path) -> TaskSpec:
         for split in ("train", "validation", "test")
         if (given := getattr(spec.source, split)) is not None
     }
+    if spec.source.hub is not None:
+        files["hub"] = _resolved_hub(spec.source.hub, spec.name, folder)
     return spec.model_copy(update={"source": spec.source.model_copy(update=files)})
+
+
+def _resolved_hub(given: str, task: str, folder: Path) -> str:
+    """Return a hub id as it is, and the path of a local data set (`folder` or `folder:config`) absolute."""
+    whole = folder / _expanded(given, task)
+    if whole.exists():  # first: a local folder may have a colon in its own name
+        return str(whole.resolve())
+    name, separator, config = given.rpartition(":")
+    local = folder / _expanded(name, task) if separator else None
+    return f"{local.resolve()}:{config}" if local is not None and local.exists() else given

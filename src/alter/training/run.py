@@ -16,7 +16,6 @@ import transformers
 from accelerate import PartialState
 from transformers import PreTrainedTokenizerBase
 
-from alter import __version__
 from alter.backbones._load import base_fingerprint, load_base
 from alter.checkpoint import AlterConfig, BaseInfo, save_model
 from alter.errors import ConfigError
@@ -28,9 +27,11 @@ from alter.results import Results, SplitScores, StageResult, read_results, write
 from alter.training.card import model_card
 from alter.training.observer import Many, Observer, Silent, TensorBoard
 from alter.tensors import write_error
+from alter.training.precision import resolve_precision
 from alter.training.prepare import Rows, check_max_length, encode_split, eval_sets, read_rows
 from alter.training.rundir import RESULTS, RunDirectory
-from alter.training.trainer import Trainer
+from alter.training.trainer import Trainer, better
+from alter.version import __version__
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +74,9 @@ def train(
     if isinstance(recipe, Recipe) and overrides:
         raise ConfigError("train got a resolved Recipe and overrides; hand the overrides to load_recipe(path, overrides)")
     resolved = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, list(overrides))
-    state = PartialState()
+    # Processes without an accelerator find each other (gloo) only where accelerate is told that there is none.
+    cpu = os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes") or not torch.accelerator.is_available()
+    state = PartialState(cpu=cpu)
     folder = Path(output_dir)
     with RunDirectory(folder, resolved, resume=resume, writes=state.is_main_process) as directory:
         state.wait_for_everyone()
@@ -149,14 +152,19 @@ def better_stage(stages: dict[str, StageResult]) -> str:
     """Return the stage to release: stage 2, unless its best validation average is below stage 1's."""
     if len(stages) == 1:
         return next(iter(stages))
-    return "stage2" if stages["stage2"].average >= stages["stage1"].average else "stage1"
+    return "stage1" if better(stages["stage1"].average, than=stages["stage2"].average) else "stage2"
 
 
 def _results(
     recipe: Recipe, rows: Rows, model: MTAModel, stages: dict[str, StageResult], released: str, tokenizer: PreTrainedTokenizerBase
 ) -> Results:
     splits = {}
+    tested = stages[released].test
+    if tested is not None:
+        splits["test"] = tested
     for split in ("validation", "test"):
+        if split in splits:
+            continue
         sets = eval_sets(rows, split, tokenizer=tokenizer, max_length=recipe.max_length)
         if any(found.features for found in sets.values()):
             splits[split] = evaluate(model, sets, tokenizer=tokenizer, batch_size=recipe.train.per_device_eval_batch_size)[0]
@@ -169,7 +177,7 @@ def _results(
         released=released,
         splits=splits,
         parameters=model.count_parameters(),
-        environment=environment(),
+        environment={**environment(), "precision": resolve_precision(recipe.train.mixed_precision)},
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from alter.config import read_yaml
+from alter.config import dump_yaml, read_yaml
 from alter.errors import CheckpointError
 from alter.recipe import Recipe
 from alter.results import write_text
@@ -117,19 +117,17 @@ class RunDirectory:
     @staticmethod
     def _write(wanted: dict[str, Any], path: Path) -> None:
         try:
-            write_text(yaml.safe_dump(wanted, sort_keys=False, allow_unicode=True), path)
+            write_text(dump_yaml(wanted), path)
         except OSError as error:
             raise write_error(error, path) from error
 
 
 def resolved(recipe: Recipe) -> dict[str, Any]:
     """Return what recipe.yaml holds: every setting, so that reading it gives this recipe whatever the preset becomes."""
-    content = recipe.model_dump(mode="json")
-    content["stages"].setdefault("stage2", None)  # else the preset's stage 2 would come back
-    return content
+    return recipe.model_dump(mode="json")
 
 
-def _differences(before: Any, now: Any, path: str = "") -> list[str]:  # noqa: ANN401 - YAML values
+def _differences(before: Any, now: Any, path: str = "") -> list[str]:
     if isinstance(before, dict) and isinstance(now, dict):
         keys = list(dict.fromkeys([*before, *now]))
         return [found for key in keys for found in _differences(before.get(key), now.get(key), f"{path}.{key}".lstrip("."))]

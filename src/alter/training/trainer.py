@@ -29,6 +29,7 @@ from alter.training.meter import Meter
 from alter.training.observer import Observer, StepReport
 from alter.training.optim import build_optimizer, build_schedule
 from alter.training.scope import parameter_scopes
+from alter.training.precision import resolve_precision
 from alter.training.state import (
     Progress,
     checkpoints_in,
@@ -81,7 +82,7 @@ class Trainer:
         kwargs = DistributedDataParallelKwargs(find_unused_parameters=trains_backbone)
         # accelerate keeps the first run's precision for the whole process and refuses another: a sweep needs each run's own.
         AcceleratorState._reset_state()
-        self.accelerator = Accelerator(mixed_precision=recipe.train.mixed_precision, kwargs_handlers=[kwargs])
+        self.accelerator = Accelerator(mixed_precision=resolve_precision(recipe.train.mixed_precision), kwargs_handlers=[kwargs])
         self.model.to(self.accelerator.device)
         self.model.label_smoothing = recipe.train.label_smoothing
         if recipe.train.gradient_checkpointing:
@@ -285,7 +286,7 @@ class Trainer:
 
     def _validate(self, name: str, stage: StageSettings) -> None:
         scores = self.validate(self.model)
-        best = self.progress.best_average is None or scores.average > self.progress.best_average
+        best = better(scores.average, than=self.progress.best_average)
         if best:
             self.best = {key: parameter.detach().clone() for key, parameter in self.changing.items()}
             self._advance(
@@ -380,6 +381,11 @@ class Trainer:
 
     def _advance(self, **changes: object) -> None:
         self.progress = self.progress.model_copy(update=changes)
+
+
+def better(average: float, *, than: float | None) -> bool:
+    """Return whether a validation average beats the best one so far; any number beats none, and NaN beats nothing but none."""
+    return than is None or average > than or (math.isnan(than) and not math.isnan(average))
 
 
 def _rates_at(schedule: torch.optim.lr_scheduler.LambdaLR, step: int) -> list[float]:

@@ -42,18 +42,38 @@ class OutputsGate(nn.Module):
         assert selected is not None
         num_rows, num_options = inputs.x_BSD.shape[0], self.num_shared + 1
         first_B1D = first_token(inputs.x_BSD, inputs.mask_BS)
-        options = self._options(selected, num_rows)
+        options = self._options(_at_first_token(selected, inputs.mask_BS))
         outputs = inputs.outputs(first_B1D.repeat_interleave(num_options, dim=0), options)
         gates_BG = torch.softmax(self.out(torch.relu(self.hidden(outputs.reshape(num_rows, -1)))), dim=-1)
-        task = Weights(values=selected.values * gates_BG[:, :1], index=selected.index)
+        of_task = gates_BG[:, :1] if selected.values.dim() == 2 else gates_BG[:, None, :1]
+        task = Weights(values=selected.values * of_task, index=selected.index)
         return with_shared(task, gates_BG[:, 1:], num_adapters=self.num_adapters)
 
-    def _options(self, selected: Weights, num_rows: int) -> Weights:
-        """Return per row the M + 1 things to look at, as dense weights over all adapters, (B (M + 1), N + M)."""
-        num_all = self.num_adapters + self.num_shared
-        task_B1E = selected.dense(num_all).unsqueeze(1)
-        shared_ME = torch.eye(num_all, dtype=task_B1E.dtype, device=task_B1E.device)[self.num_adapters :]
-        return Weights(values=torch.cat([task_B1E, shared_ME.expand(num_rows, -1, -1)], dim=1).flatten(0, 1))
+    def _options(self, selected: Weights) -> Weights:
+        """Return per row the M + 1 things to look at, B (M + 1) rows: dense where the selector is, else K adapters each."""
+        values_BK, index_BK = selected.values, selected.index
+        num_rows, num_shared, device = values_BK.shape[0], self.num_shared, values_BK.device
+        if index_BK is None:
+            num_all = self.num_adapters + num_shared
+            task_B1E = selected.dense(num_all).unsqueeze(1)
+            shared_ME = torch.eye(num_all, dtype=values_BK.dtype, device=device)[self.num_adapters :]
+            return Weights(values=torch.cat([task_B1E, shared_ME.expand(num_rows, -1, -1)], dim=1).flatten(0, 1))
+        alone_K = torch.arange(values_BK.shape[1], device=device) == 0
+        alone_BMK = alone_K.to(values_BK.dtype).expand(num_rows, num_shared, -1)
+        shared_M1 = torch.arange(self.num_adapters, self.num_adapters + num_shared, device=device).unsqueeze(-1)
+        shared_BMK = shared_M1.expand(num_rows, -1, values_BK.shape[1])
+        return Weights(
+            values=torch.cat([values_BK.unsqueeze(1), alone_BMK], dim=1).flatten(0, 1),
+            index=torch.cat([index_BK.unsqueeze(1), shared_BMK], dim=1).flatten(0, 1),
+        )
+
+
+def _at_first_token(selected: Weights, mask_BS: torch.Tensor | None) -> Weights:
+    """Return the selector's weights at each row's first token, (B, K), where they differ by token."""
+    values, index = selected.values, selected.index
+    values = values if values.dim() == 2 else first_token(values, mask_BS)[:, 0]
+    index = index if index is None or index.dim() == 2 else first_token(index, mask_BS)[:, 0]
+    return Weights(values=values, index=index)
 
 
 def first_token(x_BSD: torch.Tensor, mask_BS: torch.Tensor | None) -> torch.Tensor:

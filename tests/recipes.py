@@ -1,0 +1,168 @@
+"""A small complete recipe folder: a tiny base model, rows of easy tasks, recipe.yaml.
+
+Every toy task can be learned from one word: `mood` (two labels), `topic` (three), `stars` (a number), `reply` (a pair of texts, the
+word stands in the second). Rows are drawn by a seed, so a folder is the same on every machine.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from alter.config import merge
+from alter.recipe import Recipe, load_recipe
+from alter.training.observer import Silent
+from alter.training.run import Run, train
+from tests.tiny import save_tiny
+
+Row = dict[str, Any]
+
+FILLERS = "the a to of in on for with from this that it you we they please thanks help now start stop open close".split()
+KEYS: dict[str, dict[str, list[str]]] = {
+    "mood": {"pleased": ["good", "great", "love", "happy"], "upset": ["bad", "poor", "hate", "angry"]},
+    "topic": {"money": ["bill", "card", "bank", "refund"], "access": ["login", "account"], "parcel": ["order", "late"]},
+    "reply": {"agrees": ["yes", "right"], "denies": ["no", "not"]},
+}
+STARS = {"one": 1.0, "two": 2.0, "three": 3.0}
+TASKS = ("mood", "topic", "stars", "reply")
+SPLIT_SIZES = {"train": 24, "validation": 12, "test": 12}
+
+
+def sentence(generator: random.Random, key: str, *, length: int = 4) -> str:
+    """Return `length` filler words with `key` somewhere among them."""
+    words = [generator.choice(FILLERS) for _ in range(length)]
+    words.insert(generator.randrange(length + 1), key)
+    return " ".join(words)
+
+
+def toy_rows(task: str, number: int, *, seed: str) -> list[Row]:
+    """Return rows of a toy task, all labels equally often."""
+    generator = random.Random(f"{seed}:{task}")
+    rows: list[Row] = []
+    for position in range(number):
+        length = generator.randrange(2, 9)
+        if task == "stars":
+            key, label = list(STARS.items())[position % len(STARS)]
+            rows.append({"text": sentence(generator, key, length=length), "label": label})
+            continue
+        labels = sorted(KEYS[task])
+        named = labels[position % len(labels)]
+        said = sentence(generator, generator.choice(KEYS[task][named]), length=length)
+        if task == "reply":
+            rows.append({"text": sentence(generator, "open"), "text_pair": said, "label": named})
+        else:
+            rows.append({"text": said, "label": named})
+    return rows
+
+
+def write_jsonl(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
+    """Write rows as JSON lines."""
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def write_recipe(
+    folder: Path,
+    *,
+    tasks: Sequence[str] = TASKS,
+    family: str = "bert",
+    sizes: Mapping[str, int] | None = None,
+    dropout: float = 0.0,
+    settings: Mapping[str, Any] | None = None,
+) -> Path:
+    """Write a base, rows and recipe.yaml into `folder` and return the recipe's path.
+
+    Args:
+        folder: is made if it is not there.
+        tasks: which toy tasks.
+        family: the base's family.
+        sizes: rows per task and split, where they are not `SPLIT_SIZES`.
+        dropout: the base's own dropout.
+        settings: laid over the recipe, e.g. `{"preset": "alter", "train": {"save_steps": 1}}`.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    save_tiny(folder / "base", family, dropout=dropout)
+    blocks: list[dict[str, Any]] = []
+    for task in tasks:
+        source = {}
+        for split, number in {**SPLIT_SIZES, **(sizes or {})}.items():
+            source[split] = write_jsonl(folder / f"{task}-{split}.jsonl", toy_rows(task, number, seed=split)).name
+        blocks.append({"name": task, "kind": "regression" if task == "stars" else "classification", "source": source})
+    recipe = {
+        "name": "toy",
+        "model_name_or_path": str(folder / "base"),
+        "max_length": 32,
+        "mta": {"adapter": {"r": 4}},
+        "train": {"per_device_train_batch_size": 8, "logging_steps": 1},
+        "stages": {"stage1": {"max_steps": 3}, "stage2": {"max_steps": 2}},
+        "tasks": blocks,
+    }
+    path = folder / "recipe.yaml"
+    path.write_text(yaml.safe_dump(merge(recipe, settings or {}), sort_keys=False), encoding="utf-8")
+    return path
+
+
+def toy(folder: Path, **arguments: Any) -> Recipe:
+    """Return the recipe that `write_recipe` writes."""
+    return load_recipe(write_recipe(folder, **arguments))
+
+
+def changed(recipe: Recipe, settings: Mapping[str, Any]) -> Recipe:
+    """Return `recipe` with `settings` laid over it, checked again."""
+    return Recipe.model_validate(merge(recipe.model_dump(), settings))
+
+
+def journal(run: Run | Path) -> list[dict[str, Any]]:
+    """Return the lines of metrics.jsonl, without the one number that a clock decides."""
+    folder = run if isinstance(run, Path) else run.folder
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    return [{key: value for key, value in line.items() if key != "rows_per_second"} for line in lines]
+
+
+def steps(run: Run | Path) -> list[dict[str, Any]]:
+    """Return the journal's step lines."""
+    return [line for line in journal(run) if line["event"] == "step"]
+
+
+def weights(run: Run | Path) -> dict[str, bytes]:
+    """Return every safetensors file of the released model: path -> bytes."""
+    folder = (run if isinstance(run, Path) else run.folder) / "model"
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*.safetensors"))}
+
+
+class StopError(Exception):
+    """What `StopAt` raises."""
+
+
+class StopAt(Silent):
+    """An observer that breaks a run off after its n-th optimizer step, counted over both stages."""
+
+    def __init__(self, number: int) -> None:
+        self.left = number
+
+    def validated(self, stage: str, step: int, scores: Any, *, best: bool) -> None:
+        """Pass."""
+
+    def stepped(self, stage: str, step: int) -> None:
+        """Count, and break off."""
+        self.left -= 1
+        if self.left < 0:
+            raise StopError(f"{stage}, step {step}")
+
+
+def train_in_child(recipe: Recipe, folder: Path, started: Any) -> None:
+    """Train with one thread and resume what is there: the body of a process that a test kills."""
+    import torch
+
+    torch.set_num_threads(1)
+
+    class Tell(Silent):
+        def stage_started(self, stage: str, *, num_steps: int, first_step: int, trainable: int) -> None:
+            started.set()
+
+    train(recipe, output_dir=folder, resume=True, observer=Tell())

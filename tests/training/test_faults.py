@@ -1,0 +1,190 @@
+from __future__ import annotations
+
+import errno
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import alter.results
+import alter.tensors
+from alter.errors import CheckpointError, TrainingError
+from alter.recipe import Recipe
+from alter.tensors import load_tensors
+from alter.training.journal import Journal
+from alter.training.rundir import RunDirectory
+from alter.training.run import train
+from alter.training.state import checkpoints_in, load_progress
+from tests.recipes import StopAt, StopError, changed, journal, toy, weights
+from tests.training.test_stages import Watch
+
+HOLD = """
+import fcntl, os, sys
+lock = os.open(sys.argv[1], os.O_CREAT | os.O_RDWR)
+fcntl.flock(lock, fcntl.LOCK_EX)
+os.write(lock, str(os.getpid()).encode())
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory: pytest.TempPathFactory) -> Recipe:
+    settings = {"train": {"save_steps": 1}, "stages": {"stage1": {"max_steps": 2}, "stage2": {"max_steps": 2}}}
+    return toy(tmp_path_factory.mktemp("toy"), tasks=["mood", "stars"], settings=settings)
+
+
+@pytest.mark.parametrize("logging_steps", [1, 100])
+def test_a_loss_that_is_no_number_names_stage_step_and_remedy_and_the_last_checkpoint_loads(
+    recipe: Recipe, tmp_path: Path, logging_steps: int
+) -> None:
+    with pytest.raises(StopError):
+        train(recipe, output_dir=tmp_path / "run", observer=StopAt(1))
+    [checkpoint] = checkpoints_in(tmp_path / "run" / "checkpoints")
+    # The same run goes on at a rate that blows its weights up; the lock and the settings are those of the run itself.
+    folder = tmp_path / "hot"
+    hot = changed(recipe, {
+        "train": {"logging_steps": logging_steps},
+        "stages": {"stage1": {"max_steps": 40, "lr_scheduler_type": "constant", "learning_rates": {"adapters": 1e30, "heads": 1e30}}},
+    })  # fmt: skip
+    watch = Watch()
+    with pytest.raises(TrainingError) as caught:
+        train(hot, output_dir=folder, observer=watch)
+    found = re.search(r"stage1, step (\d+): the loss is (nan|inf)", str(caught.value))
+    assert found is not None, str(caught.value)
+    assert "Lower stages.stage1.learning_rates, or train.max_grad_norm" in str(caught.value)
+    assert watch.closings == 1
+    kept = checkpoints_in(folder / "checkpoints")
+    assert kept, "a checkpoint was saved before the loss went wrong"
+    assert load_progress(kept[-1]).step == int(found[1]) - 1
+    assert all(torch.isfinite(tensor).all() for tensor in load_tensors(kept[-1] / "model.safetensors").values())
+    assert checkpoint.exists()
+
+
+def test_a_base_with_infinite_weights_is_found_out_at_the_first_step(recipe: Recipe, tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    other = toy(tmp_path, tasks=["mood"])
+    path = tmp_path / "base" / "model.safetensors"
+    tensors = load_tensors(path)
+    name = next(name for name in tensors if name.endswith("word_embeddings.weight"))
+    tensors[name][:] = float("inf")
+    save_file(tensors, path, metadata={"format": "pt"})
+    with pytest.raises(TrainingError, match=r"stage1, step 1: the loss is nan.*\(tasks: mood\)"):
+        train(other, output_dir=tmp_path / "run")
+
+
+def full_after(number: int, real: Callable[..., None]) -> Callable[..., None]:
+    """Return `real` on a disk that is full from the call `number` on, counted from 1."""
+    calls = 0
+
+    def write(*arguments: Any, **options: Any) -> None:
+        nonlocal calls
+        calls += 1
+        if calls >= number:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(*arguments, **options)
+
+    return write
+
+
+# A run of 2 + 2 steps writes: 2 + 3 files of checkpoints in stage 1, the best of it, 2 + 3 and the best of stage 2, then model/.
+@pytest.mark.parametrize("number", [1, 2, 4, 6, 8, 11, 12, 13, 17])
+def test_a_full_disk_at_any_file_leaves_what_was_saved_and_the_run_resumes(
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    folder = tmp_path / "run"
+    monkeypatch.setattr(alter.tensors, "save_file", full_after(number, alter.tensors.save_file))
+    with pytest.raises(TrainingError, match=r"the disk is full \(\d+ MiB free\); nothing already saved is lost.* --resume"):
+        train(recipe, output_dir=folder)
+    monkeypatch.undo()
+    for checkpoint in checkpoints_in(folder / "checkpoints"):
+        assert load_progress(checkpoint).step >= 1
+        assert load_tensors(checkpoint / "model.safetensors")
+        assert load_tensors(checkpoint / "optimizer.safetensors")
+    assert [path.name for path in folder.rglob(".*") if path.name != ".lock"] == []
+    assert not (folder / "results.json").exists()
+    run = train(recipe, output_dir=folder, resume=True)
+    whole = train(recipe, output_dir=tmp_path / "whole")
+    assert weights(run) == weights(whole)
+    assert journal(run) == journal(whole)
+
+
+def test_a_full_disk_at_results_json_is_a_clear_error_too(recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = alter.results.os.fsync
+    seen: list[int] = []
+
+    def fsync(handle: int) -> None:
+        name = Path(f"/proc/self/fd/{handle}").resolve().name
+        if name.startswith(".results.json"):
+            seen.append(handle)
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(handle)
+
+    monkeypatch.setattr(alter.results.os, "fsync", fsync)
+    with pytest.raises(TrainingError, match=r"results\.json: the disk is full"):
+        train(recipe, output_dir=tmp_path / "run")
+    assert seen
+    monkeypatch.undo()
+    assert train(recipe, output_dir=tmp_path / "run", resume=True).load().tasks == ["mood", "stars"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_journal_on_a_full_disk_is_a_clear_error(tmp_path: Path) -> None:
+    (tmp_path / "metrics.jsonl").symlink_to("/dev/full")
+    with pytest.raises(TrainingError, match=r"metrics\.jsonl: the disk is full|metrics\.jsonl: cannot be written"):
+        Journal(tmp_path / "metrics.jsonl").write({"event": "step"})
+
+
+def test_a_second_writer_is_refused_and_named(recipe: Recipe, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    command = [sys.executable, "-c", HOLD, str(folder / ".lock")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(CheckpointError, match=rf"another process \(pid {holder.pid}\) is training here; wait for it, or choose"):
+            train(recipe, output_dir=folder)
+        holder.communicate()
+    assert not (folder / "recipe.yaml").exists()
+    with RunDirectory(folder, recipe, resume=False) as directory:  # the lock goes with its holder, however that one ended
+        assert not directory.finished
+
+
+def test_a_run_that_failed_lets_go_of_its_lock(recipe: Recipe, tmp_path: Path) -> None:
+    with pytest.raises(StopError):
+        train(recipe, output_dir=tmp_path / "run", observer=StopAt(1))
+    assert train(recipe, output_dir=tmp_path / "run", resume=True).results.stages.keys() == {"stage1", "stage2"}
+
+
+def test_an_output_dir_that_is_a_file_is_refused(recipe: Recipe, tmp_path: Path) -> None:
+    (tmp_path / "run").write_text("precious")
+    with pytest.raises(CheckpointError, match=r"run: cannot be made or written \(File exists\); choose another --output-dir"):
+        train(recipe, output_dir=tmp_path / "run")
+    with pytest.raises(CheckpointError, match=r"cannot be made or written \(Not a directory\)"):
+        train(recipe, output_dir=tmp_path / "run" / "below")
+    assert (tmp_path / "run").read_text() == "precious"
+
+
+def test_a_task_that_always_gets_one_answer_is_warned_of(tmp_path: Path) -> None:
+    stage1 = {"max_steps": 3, "lr_scheduler_type": "constant", "learning_rates": {"heads": 50.0, "adapters": 1e-9}}
+    watch = Watch()
+    recipe = toy(tmp_path, tasks=["mood"], settings={"stages": {"stage1": stage1, "stage2": None}})
+    run = train(recipe, output_dir=tmp_path / "run", observer=watch)
+    score = run.results.splits["validation"].tasks["mood"]
+    assert score.constant_prediction in ("pleased", "upset")
+    [warning] = watch.warnings
+    assert warning.startswith(f"stage1, step 3: one answer for every row on mood (always '{score.constant_prediction}')")
+    assert "lower stages.stage1.learning_rates.adapters" in warning
+
+
+def test_no_collapse_is_told_where_there_is_none(tmp_path: Path) -> None:
+    stage1 = {"max_steps": 12, "learning_rates": {"heads": 0.05}}
+    watch = Watch()
+    train(toy(tmp_path, tasks=["mood"], settings={"stages": {"stage1": stage1, "stage2": None}}), output_dir=tmp_path / "run", observer=watch)
+    assert watch.warnings == []
