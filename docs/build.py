@@ -1,7 +1,7 @@
 """Write the reference pages from the code and check every link and file name in the documentation.
 
-    python docs/build.py            write docs/reference/, then check; exit code 1 if anything is wrong
-    python docs/build.py --check    write nothing: a reference page that is out of date is a problem too
+python docs/build.py            write docs/reference/, then check; exit code 1 if anything is wrong
+python docs/build.py --check    write nothing: a reference page that is out of date is a problem too
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import re
 import sys
 import types
 import typing
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +71,7 @@ def first_line(kind: type) -> str:
     return (kind.__doc__ or "").strip().split("\n")[0]
 
 
-def table(columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[str]:
+def table(columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[str]:
     """Return a Markdown table; `|` in a cell is escaped."""
     cells = [" | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in row) for row in rows]
     return [f"| {' | '.join(columns)} |", f"|{'---|' * len(columns)}", *(f"| {row} |" for row in cells), ""]
@@ -93,7 +93,8 @@ def type_text(annotation: Any) -> str:
     if origin is dict:
         return f"mapping to {type_text(arguments[1])}"
     if isinstance(annotation, type) and issubclass(annotation, pydantic.BaseModel):
-        return f"[{annotation.__name__}](#{annotation.__name__.lower()})"
+        page = "recipe.md" if annotation in RECIPE_PARTS else "run_directory.md"
+        return f"[{annotation.__name__}]({page}#{annotation.__name__.lower()})"
     return getattr(annotation, "__name__", str(annotation))
 
 
@@ -222,14 +223,21 @@ def plugins_page() -> list[str]:
         lines[-1] += f"`{registry.package}`.{how}"
         lines += ["", *table(("name", "what"), [(f"`{name}`", registry.summaries()[name]) for name in shipped(registry)])]
     covered = [(f"`{name}`", ", ".join(f"`{kind}`" for kind in FAMILIES.get(name).model_types)) for name in shipped(FAMILIES)]
-    return [*lines, "## Model types", "", "`model_type` in a model's config.json -> family.", "", *table(("family", "types"), covered)]
+    return [
+        *lines,
+        "## Model types",
+        "",
+        "`model_type` in a model's config.json -> family.",
+        "",
+        *table(("family", "types"), covered),
+    ]
 
 
 LAYOUT = """
 # Run directory
 
-Readable without our code: JSON, YAML, safetensors. Files are written whole (beside their place, then renamed); metrics.jsonl alone
-grows line by line. results.json, alter_config.json and state.json carry the version of their layout.
+Readable without our code: JSON, YAML, safetensors. Files are written whole (beside their place, then renamed), but for
+metrics.jsonl, which grows line by line. results.json, alter_config.json and state.json carry the version of their layout.
 
 ```text
 RUN/
@@ -265,14 +273,17 @@ Two kinds of line, told by `event`:
 
 | event | keys |
 |---|---|
-| `step` | stage, step, epoch, loss, losses (by task), learning_rates (by group), grad_norm, rows_per_second; means since the last line |
+| `step` | stage, step, epoch, loss, losses (by task), learning_rates (by group), grad_norm, rows_per_second |
 | `validation` | stage, step, average, tasks (task -> score, metric), best (whether this is the stage's best so far) |
+
+Losses are means since the last `step` line; rows_per_second is one process's.
 
 ## Predictions
 
-`alter predict --output FILE` and `--json`: one object a line with input, task, label, score (probability) and scores (by label), or
-value for a regression; truncated where the text was cut; gate_weights where asked for. `alter evaluate --predictions-dir DIR`:
-`<task>.jsonl` with input, prediction, reference; with `--predictions-format ids` `<task>.txt`, one label id a line.
+`alter predict --output FILE` and `--json`: one object a line with input, task, label, score (probability) and scores (by
+label), or value for a regression; truncated where the text was cut; gate_weights where asked for.
+
+`alter evaluate --predictions-dir DIR`: `<task>.jsonl` with input, prediction, reference; with `--predictions-format ids` `<task>.txt`, one label id a line.
 """
 
 

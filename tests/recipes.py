@@ -40,12 +40,12 @@ def sentence(generator: random.Random, key: str, *, length: int = 4) -> str:
     return " ".join(words)
 
 
-def toy_rows(task: str, number: int, *, seed: str) -> list[Row]:
-    """Return rows of a toy task, all labels equally often."""
+def toy_rows(task: str, number: int, *, seed: str, longest: int = 8) -> list[Row]:
+    """Return rows of a toy task, all labels equally often, with 2 to `longest` filler words."""
     generator = random.Random(f"{seed}:{task}")
     rows: list[Row] = []
     for position in range(number):
-        length = generator.randrange(2, 9)
+        length = generator.randrange(2, longest + 1)
         if task == "stars":
             key, label = list(STARS.items())[position % len(STARS)]
             rows.append({"text": sentence(generator, key, length=length), "label": label})
@@ -72,6 +72,7 @@ def write_recipe(
     tasks: Sequence[str] = TASKS,
     family: str = "bert",
     sizes: Mapping[str, int] | None = None,
+    longest: int = 8,
     dropout: float = 0.0,
     settings: Mapping[str, Any] | None = None,
 ) -> Path:
@@ -82,6 +83,7 @@ def write_recipe(
         tasks: which toy tasks.
         family: the base's family.
         sizes: rows per task and split, where they are not `SPLIT_SIZES`.
+        longest: filler words of the longest rows; short rows are easier.
         dropout: the base's own dropout.
         settings: laid over the recipe, e.g. `{"preset": "alter", "train": {"save_steps": 1}}`.
     """
@@ -91,7 +93,9 @@ def write_recipe(
     for task in tasks:
         source = {}
         for split, number in {**SPLIT_SIZES, **(sizes or {})}.items():
-            source[split] = write_jsonl(folder / f"{task}-{split}.jsonl", toy_rows(task, number, seed=split)).name
+            source[split] = write_jsonl(
+                folder / f"{task}-{split}.jsonl", toy_rows(task, number, seed=split, longest=longest)
+            ).name
         blocks.append({"name": task, "kind": "regression" if task == "stars" else "classification", "source": source})
     recipe = {
         "name": "toy",
@@ -144,9 +148,6 @@ class StopAt(Silent):
 
     def __init__(self, number: int) -> None:
         self.left = number
-
-    def validated(self, stage: str, step: int, scores: Any, *, best: bool) -> None:
-        """Pass."""
 
     def stepped(self, stage: str, step: int) -> None:
         """Count, and break off."""

@@ -222,8 +222,7 @@ def test_stage2_alone_is_refused() -> None:
         (["tasks.intent.metrics=[f1_over_labels]", "tasks.intent.metric_labels=[]"], "the labels to look at, seen: []"),
         (
             ["tasks.intent.metrics=[accuracy, pearson]"],
-            "the metric pearson scores regression, and this task's kind is classification; use e.g. accuracy or f1_macro, or set kind: "
-            "regression",
+            "the metric pearson scores regression, and this task's kind is classification; use e.g. accuracy or f1_macro, or set",
         ),
         (
             ["tasks.intent.kind=regression", "tasks.intent.metrics=[accuracy]"],

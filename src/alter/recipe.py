@@ -158,7 +158,9 @@ class StageSettings(Settings):
     warmup_ratio: float = pydantic.Field(default=0.06, ge=0, le=1)
     """Share of the stage's steps over which rates rise from 0."""
     eval_steps: int | None = pydantic.Field(default=None, ge=1)
-    """Validate every so many steps; by default once per epoch."""
+    """Validate every so many steps; by default as `evals_per_epoch` says."""
+    evals_per_epoch: int = pydantic.Field(default=1, ge=1)
+    """Validations per epoch, where eval_steps is not given; a short stage needs several to find its best step."""
     early_stopping_patience: int | None = pydantic.Field(default=None, ge=1)
     """Stop the stage after so many validations without a better average."""
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -92,3 +95,14 @@ def run_process(*arguments: object, stdin: str | bytes = "", cwd: Path | None = 
     out, err = done.stdout.decode(), done.stderr.decode()
     assert "Traceback" not in out + err
     return Outcome(code=done.returncode, out=out, err=err)
+
+
+@contextmanager
+def another_writer(folder: Path) -> Iterator[None]:
+    """Hold the lock of a run directory, as a training process does."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        lock.write("4711")
+        lock.flush()
+        yield

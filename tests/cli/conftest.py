@@ -32,7 +32,9 @@ def toy_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from alter.training.run import train
 
     folder = tmp_path_factory.mktemp("toy")
-    recipe = load_recipe(write_recipe(folder, tasks=TASKS, settings={"train": {"save_steps": 1}}))
+    recipe = load_recipe(
+        write_recipe(folder, tasks=TASKS, settings={"train": {"save_steps": 1}, "stages": {"stage1": {"eval_steps": 1}}})
+    )
     train(recipe, output_dir=folder / "run")
     with pytest.raises(StopError):
         train(recipe, output_dir=folder / "stopped", observer=StopAt(2))

@@ -17,7 +17,7 @@ import alter as package
 from alter.cli import app
 from alter.recipe import Recipe
 
-HEAVY = ("torch", "transformers", "accelerate", "sklearn", "scipy", "numpy", "pydantic")
+HEAVY = ("torch", "transformers", "accelerate", "sklearn", "scipy", "numpy")
 HELP_SECONDS = 0.5
 
 CHILD = """

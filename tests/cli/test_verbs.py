@@ -47,14 +47,14 @@ class TestTrain:
         assert outcome.json["stages"]["stage1"]["steps"] == 1
         assert load_recipe(toy / "new" / "recipe.yaml").tasks[0].cap == 8
 
-    def test_an_unfinished_run_goes_on_with_resume(self, alter: Alter, toy: Path, stopped: Path, finished: Path) -> None:
-        outcome = alter.works("train", toy / "recipe.yaml", "-o", stopped, "--resume", "--json")
+    def test_an_unfinished_run_goes_on_with_resume(self, alter: Alter, stopped: Path, finished: Path) -> None:
+        outcome = alter.works("train", stopped / "recipe.yaml", "-o", stopped, "--resume", "--json")
         assert "going on at step 2" in outcome.err
         assert outcome.json["splits"] == results(finished)["splits"]
 
-    def test_a_finished_run_with_resume_is_shown_as_it_is(self, alter: Alter, toy: Path, run: Path) -> None:
+    def test_a_finished_run_with_resume_is_shown_as_it_is(self, alter: Alter, run: Path) -> None:
         before = (run / "results.json").read_bytes()
-        outcome = alter.works("train", toy / "recipe.yaml", "-o", run, "--resume")
+        outcome = alter.works("train", run / "recipe.yaml", "-o", run, "--resume")
         assert "best validation average" in outcome.out
         assert (run / "results.json").read_bytes() == before
 
@@ -64,11 +64,13 @@ class TestTrain:
         assert load_recipe(toy / "printed.yaml") == load_recipe(toy / "recipe.yaml", ["seed=3"])
 
     def test_a_task_that_collapsed_is_warned_of(self, alter: Alter, toy: Path) -> None:
-        overrides = ["stages.stage2=null", "stages.stage1.max_steps=1", "stages.stage1.learning_rates.heads=1e-9"]
-        outcome = alter.works("train", toy / "recipe.yaml", *overrides, "-o", toy / "new", "--json")
-        constant = outcome.json["splits"]["validation"]["tasks"]["mood"]["constant_prediction"]
-        assert constant in ("pleased", "upset")
-        assert f"always '{constant}'" in outcome.err
+        rows = [json.loads(line) for line in (toy / "mood-train.jsonl").read_text().splitlines()]
+        write_jsonl(toy / "mood-train.jsonl", [*({**row, "label": "pleased"} for row in rows), {"text": "bad", "label": "upset"}])
+        overrides = ["stages.stage2=null", "stages.stage1.max_steps=10", "stages.stage1.learning_rates.heads=0.05"]
+        outcome = alter.works("train", toy / "recipe.yaml", *overrides, "-o", toy / "new")
+        assert results(toy / "new")["splits"]["validation"]["tasks"]["mood"]["constant_prediction"] == "pleased"
+        assert "mood (always 'pleased')" in outcome.err
+        assert "warning: task 'mood' answers 'pleased' to every row: it learned nothing. Lower stages.stage1" in outcome.err
 
 
 class TestEvaluate:

@@ -146,7 +146,9 @@ def test_a_family_that_counts_positions_from_behind_its_padding_has_fewer(tmp_pa
 
 def test_a_family_without_absolute_positions_has_no_such_limit(tmp_path: Path) -> None:
     settings = {"max_length": 512, "stages": {"stage1": {"max_steps": 1}, "stage2": None}}
-    assert train(toy(tmp_path, tasks=["mood"], family="modernbert", settings=settings), output_dir=tmp_path / "run").results.stages
+    assert train(
+        toy(tmp_path, tasks=["mood"], family="modernbert", settings=settings), output_dir=tmp_path / "run"
+    ).results.stages
 
 
 def test_bad_rows_are_told_with_file_and_line_before_training(tmp_path: Path) -> None:
@@ -168,7 +170,9 @@ def test_a_task_without_validation_rows_is_refused(tmp_path: Path) -> None:
 
 def test_a_finished_run_is_not_overwritten(recipe: Recipe, run: Run) -> None:
     before = weights(run)
-    with pytest.raises(CheckpointError, match="holds a finished run; add --resume to go on with it, or choose another --output-dir"):
+    with pytest.raises(
+        CheckpointError, match="holds a finished run; add --resume to go on with it, or choose another --output-dir"
+    ):
         train(recipe, output_dir=run.folder)
     assert weights(run) == before
 

@@ -128,7 +128,12 @@ def test_scopes_hold_for_the_gradients_themselves(gate: dict[str, Any]) -> None:
         for parameter in model.parameters():
             parameter.add_(0.05 * torch.randn_like(parameter))
     ids = torch.randint(5, 150, (4, 7))
-    out = model(input_ids=ids, attention_mask=torch.ones_like(ids), task_ids=torch.tensor([0, 0, 2, 2]), label_ids=torch.tensor([0, 1, -100, -100]))
+    out = model(
+        input_ids=ids,
+        attention_mask=torch.ones_like(ids),
+        task_ids=torch.tensor([0, 0, 2, 2]),
+        label_ids=torch.tensor([0, 1, -100, -100]),
+    )
     out.losses.sum().backward()
     assert {1} <= {task for tasks in scopes.values() for task in tasks}
     parameters = dict(model.named_parameters())

@@ -91,7 +91,10 @@ def test_a_stage_2_as_good_as_stage_1_is_released(tmp_path: Path) -> None:
     [(60.0, 60.0, "stage2"), (60.0, 59.9, "stage1"), (60.0, float("nan"), "stage1"), (float("nan"), 1.0, "stage2")],
 )
 def test_the_stage_to_release_is_never_the_worse(first: float, second: float, released: str) -> None:
-    stages = {name: StageResult(average=value, seconds=1, trainable_parameters=1) for name, value in (("stage1", first), ("stage2", second))}
+    stages = {
+        name: StageResult(average=value, seconds=1, trainable_parameters=1)
+        for name, value in (("stage1", first), ("stage2", second))
+    }
     assert better_stage(stages) == released
 
 
@@ -186,12 +189,18 @@ def test_stage_2_trains_its_own_groups_and_nothing_else(lite: tuple[Recipe, Run]
 
 @pytest.mark.parametrize(
     ("preset", "trained"),
-    [("alter-lite", ["heads"]), ("alter-lite", ["task_adapters"]), ("alter", ["selector"]), ("alter", ["backbone", "heads"])],
+    [
+        ("alter-lite", ["heads"]),
+        ("alter-lite", ["task_adapters"]),
+        ("alter", ["task_adapters", "selector"]),
+        ("alter", ["backbone", "heads"]),
+    ],
 )
 def test_stage_1_trains_the_groups_it_names_and_nothing_else(tmp_path: Path, preset: str, trained: list[str]) -> None:
     stages = {"stage1": {"trains": trained, "max_steps": 2, "learning_rates": {"adapters": 0.01}}, "stage2": None}
     settings = {"preset": preset, "stages": stages, "train": {"save_steps": 1}}
-    run = train(toy(tmp_path, tasks=["mood", "topic"], settings=settings), output_dir=tmp_path / "run")
+    # Four tasks: the copies of two tasks that own each other's adapters stay alike, and a selector between them gets no gradient.
+    run = train(toy(tmp_path, settings=settings), output_dir=tmp_path / "run")
     assert groups_moved(run, "stage1-000001/model.safetensors", "stage1-000002/model.safetensors") == set(trained)
 
 

@@ -10,14 +10,13 @@ one-letter words, emoji and punctuation count (scikit-learn's own pattern drops 
 
 from __future__ import annotations
 
-import importlib
 import warnings
 from collections.abc import Callable
 from typing import Any
 
 from alter.baselines._rows import label_names, numbers, texts
 from alter.errors import TaskError
-from alter.metrics import METRICS
+from alter.metrics import METRICS, metric_traits
 from alter.tasks.example import Example
 from alter.tasks.spec import TaskSpec
 
@@ -84,10 +83,8 @@ def _fit(model: Any, x_train: Any, targets: list[Any]) -> Any:
 
 
 def _goodness(spec: TaskSpec) -> Callable[[Any, Any], float]:
-    """Return the task's primary metric as a function (predictions, references), turned so that higher is better."""
+    """Return the task's primary metric as a function (predictions, references)."""
     name = spec.primary_metric
     compute = METRICS.get(name)
-    sign = 1.0 if getattr(importlib.import_module(METRICS.modules()[name]), "HIGHER_IS_BETTER", True) else -1.0
-    # As in evaluation: `metric_labels` is for the two metrics that ask for it; the others look at all labels.
-    labels = spec.metric_labels if name in ("f1", "f1_over_labels") else None
-    return lambda predictions, references: sign * float(compute(predictions, references, labels=labels))
+    labels = spec.metric_labels if metric_traits(name).metric_labels else None
+    return lambda predictions, references: float(compute(predictions, references, labels=labels))

@@ -56,7 +56,7 @@ def main() -> None:
     """Run the command line; a mistake that a user can mend is one message on standard error and exit code 2."""
     as_json = "--json" in sys.argv
     try:
-        code = app(standalone_mode=False)
+        code = app(standalone_mode=False, prog_name="alter")
     except AlterError as error:
         code = show_failure(error, as_json=as_json)
     except typer.Abort:  # what Ctrl-C is in some versions of typer; in others it is the exit code

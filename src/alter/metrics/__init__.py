@@ -22,23 +22,6 @@ from alter.registry import Registry
 
 METRICS = Registry("metric", package="alter.metrics", attribute="compute")
 
-_CLASSIFICATION = {"KIND": "classification"}
-_REGRESSION = {"KIND": "regression"}
-# What shipped files leave unsaid; a constant in the file itself wins.
-_UNSAID: dict[str, dict[str, str]] = {
-    "accuracy": _CLASSIFICATION,
-    "f1": {**_CLASSIFICATION, "METRIC_LABELS": "one"},
-    "f1_macro": _CLASSIFICATION,
-    "f1_micro": _CLASSIFICATION,
-    "f1_over_labels": {**_CLASSIFICATION, "METRIC_LABELS": "some"},
-    "f1_weighted": _CLASSIFICATION,
-    "matthews_correlation": _CLASSIFICATION,
-    "mse": _REGRESSION,
-    "pearson": _REGRESSION,
-    "recall_macro": _CLASSIFICATION,
-    "spearmanr": _REGRESSION,
-}
-
 
 @dataclass(frozen=True, kw_only=True)
 class MetricTraits:
@@ -66,7 +49,7 @@ def metric_traits(name: str) -> MetricTraits:
     module = METRICS.module(name)
 
     def said(constant: str, default: Any, allowed: tuple[Any, ...]) -> Any:
-        value = getattr(module, constant, _UNSAID.get(name, {}).get(constant, default))
+        value = getattr(module, constant, default)
         if value not in allowed:
             raise PluginError(f"{module.__name__}: {constant} is {value!r}; allowed: {', '.join(map(repr, allowed))}")
         return value

@@ -11,6 +11,9 @@ from __future__ import annotations
 from alter.errors import TaskError
 from alter.metrics._checks import Values, encode
 
+KIND = "classification"
+METRIC_LABELS = "one"
+
 
 def compute(predictions: Values, references: Values, *, labels: Values | None = None) -> float:
     """Return the F1 of the one label in `labels`, 0 to 1.

@@ -12,6 +12,9 @@ from __future__ import annotations
 from alter.errors import TaskError
 from alter.metrics._checks import Values, encode
 
+KIND = "classification"
+METRIC_LABELS = "some"
+
 
 def compute(predictions: Values, references: Values, *, labels: Values | None = None) -> float:
     """Return the mean F1 over `labels`, 0 to 1.

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from alter.metrics._checks import Values, encode
 
+KIND = "classification"
+
 
 def compute(predictions: Values, references: Values, *, labels: Values | None = None) -> float:
     """Return the weighted F1, 0 to 1.

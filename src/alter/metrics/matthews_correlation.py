@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from alter.metrics._checks import Values, encode
 
+KIND = "classification"
+
 
 def compute(predictions: Values, references: Values, *, labels: Values | None = None) -> float:
     """Return the Matthews correlation, -1 to 1; 0 where either side holds one label only.

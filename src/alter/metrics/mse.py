@@ -12,6 +12,8 @@ from alter.metrics._checks import Values, as_numbers
 
 HIGHER_IS_BETTER = False  # Metrics are read as scores unless they say so; who picks a best model must ask.
 
+KIND = "regression"
+
 
 def compute(predictions: Values, references: Values, *, labels: Values | None = None) -> float:
     """Return the mean squared error, 0 or more.

@@ -12,6 +12,8 @@ import warnings
 
 from alter.metrics._checks import Values, as_numbers
 
+KIND = "regression"
+
 
 def compute(predictions: Values, references: Values, *, labels: Values | None = None) -> float:
     """Return Pearson's r, -1 to 1; 0 where either side is constant.

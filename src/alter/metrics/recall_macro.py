@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from alter.metrics._checks import Values, encode
 
+KIND = "classification"
+
 
 def compute(predictions: Values, references: Values, *, labels: Values | None = None) -> float:
     """Return the macro recall, 0 to 1.

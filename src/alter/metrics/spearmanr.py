@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from alter.metrics._checks import Values, as_numbers
 
+KIND = "regression"
+
 
 def compute(predictions: Values, references: Values, *, labels: Values | None = None) -> float:
     """Return Spearman's rho, -1 to 1; 0 where either side is constant.

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import nn
 
 from alter.nn.site import FFNForm, FFNSite, projection_shape
+
+Activation = Callable[[torch.Tensor], torch.Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,16 +49,20 @@ class FFN:
 
     def combine(self) -> Callable[[list[torch.Tensor]], torch.Tensor]:
         """Return the function from the readings of `inputs` to what `down` reads, without dropout."""
-        activation = self.site.activation
-        if self.form == "plain":
-            return lambda readings: activation(readings[0])
-        if self.form == "gated":
-            return lambda readings: activation(readings[0]) * readings[1]
-        return lambda readings: _fused(activation, readings[0])
+        # A partial, not a closure: deepcopy and pickle carry the activation along.
+        return partial({"plain": _plain, "gated": _gated, "fused_gated": _fused_gated}[self.form], self.site.activation)
 
 
-def _fused(activation: Callable[[torch.Tensor], torch.Tensor], reading: torch.Tensor) -> torch.Tensor:
-    first, second = reading.chunk(2, dim=-1)
+def _plain(activation: Activation, readings: list[torch.Tensor]) -> torch.Tensor:
+    return activation(readings[0])
+
+
+def _gated(activation: Activation, readings: list[torch.Tensor]) -> torch.Tensor:
+    return activation(readings[0]) * readings[1]
+
+
+def _fused_gated(activation: Activation, readings: list[torch.Tensor]) -> torch.Tensor:
+    first, second = readings[0].chunk(2, dim=-1)
     return activation(first) * second
 
 

@@ -134,7 +134,9 @@ def source_of(spec: TaskSpec, split: str) -> tuple[str, str] | None:
     given: str | None = getattr(spec.source, split, None)
     if given is not None:
         return "file", given
-    return None if spec.source.hub is None else ("hub", spec.source.hub)
+    if spec.source.hub is None or (spec.source.splits is not None and split not in spec.source.splits):
+        return None
+    return "hub", spec.source.hub
 
 
 def check_templates(spec: TaskSpec) -> None:

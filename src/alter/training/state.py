@@ -23,7 +23,7 @@ from safetensors import SafetensorError
 
 from alter.config import Settings, parse
 from alter.errors import CheckpointError, ConfigError
-from alter.results import StageResult, write_json
+from alter.results import Score, StageResult, write_json
 from alter.tensors import save_tensors, write_error
 
 FORMAT = 1
@@ -40,11 +40,11 @@ class Progress(Settings):
     """Optimizer steps done in it."""
     seconds: float = 0.0
     """Wall-clock seconds spent in it."""
-    best_average: float | None = None
+    best_average: Score | None = None
     """Best validation average of the stage so far."""
     best_step: int = 0
     """The step at which it was reached."""
-    best_scores: dict[str, float] = {}
+    best_scores: dict[str, Score] = {}
     """Score per task at that step."""
     validations_without_gain: int = 0
     """For early stopping."""

