@@ -10,7 +10,7 @@ for preset in $presets; do
     for seed in $seeds; do
       run="$out/$domain-$preset-seed$seed"
       resume=$([ -e "$run/recipe.yaml" ] && echo --resume || true)
-      python -m alter train "recipes/$domain.yaml" "preset=$preset" "seed=$seed" train.mixed_precision=auto train.test_stages=all \
+      python -m alter train "recipes/$domain.yaml" "preset=$preset" "seed=$seed" train.mixed_precision=auto train.test_stages=released \
         --output-dir "$run" $resume
     done
   done

@@ -22,7 +22,20 @@ from transformers import BertConfig, BertModel, PreTrainedModel
 
 import alter
 
-VIEWS = ("view", "reshape", "transpose", "permute", "expand", "slice", "select", "unsqueeze", "squeeze", "detach", "t.default", "alias")
+VIEWS = (
+    "view",
+    "reshape",
+    "transpose",
+    "permute",
+    "expand",
+    "slice",
+    "select",
+    "unsqueeze",
+    "squeeze",
+    "detach",
+    "t.default",
+    "alias",
+)
 
 
 class CountOps(TorchDispatchMode):
@@ -32,7 +45,7 @@ class CountOps(TorchDispatchMode):
         super().__init__()
         self.count = 0
 
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN204
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
         """Count one operation."""
         if not any(view in str(func) for view in VIEWS):
             self.count += 1
@@ -91,7 +104,12 @@ def measure(num_tasks: int, *, rows: int, tokens: int, rank: int, repeats: int) 
                 run(ids, tasks)
                 times[name].append(time.perf_counter() - started)
     ratios = [theirs / mine for theirs, mine in zip(times["peft"], times["alter"], strict=True)]
-    return {"tasks": num_tasks, "peft_over_alter": round(statistics.median(ratios), 2), "ops_alter": ops["alter"], "ops_peft": ops["peft"]}
+    return {
+        "tasks": num_tasks,
+        "peft_over_alter": round(statistics.median(ratios), 2),
+        "ops_alter": ops["alter"],
+        "ops_peft": ops["peft"],
+    }
 
 
 def main() -> None:

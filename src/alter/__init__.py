@@ -16,11 +16,11 @@ from alter.version import __version__
 
 if TYPE_CHECKING:
     from alter.errors import AlterError
-    from alter.score import evaluate_model as evaluate
     from alter.model import MTAModel, equip
     from alter.predict import Prediction, Predictor, load
     from alter.recipe import Recipe, load_recipe
     from alter.results import Results
+    from alter.score import evaluate_model as evaluate
     from alter.tasks.spec import TaskSpec
     from alter.tasks.validate import validate_recipe as validate
     from alter.training.run import Run, train
@@ -61,7 +61,7 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:  # noqa: ANN401 - any public object
+def __getattr__(name: str) -> Any:
     """Import a public name when it is first used."""
     if name not in _HOMES:
         raise AttributeError(f"module 'alter' has no attribute '{name}'")

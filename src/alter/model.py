@@ -16,7 +16,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 from transformers import PreTrainedModel
-from transformers.utils import ModelOutput
+from transformers.utils.generic import ModelOutput
 
 from alter.backbones._find import family_of, sites_of
 from alter.config import merge, parse
@@ -133,7 +133,7 @@ class MTAModel(nn.Module):
         task_ids: torch.Tensor,
         label_ids: torch.Tensor | None = None,
         targets: torch.Tensor | None = None,
-        **backbone_inputs: Any,  # noqa: ANN401 - handed to the Hugging Face model as they are
+        **backbone_inputs: Any,
     ) -> MTAOutput:
         """Run a batch that may mix tasks.
 
@@ -234,7 +234,7 @@ class MTAModel(nn.Module):
             for name, parameter in mta.named_parameters():
                 groups[_group_of(name, mta.num_adapters)][f"{prefix}.{name}"] = parameter
                 owned.add(id(parameter))
-            for path in mta.bank.replaced:  # type: ignore[union-attr]
+            for path in mta.bank.replaced:
                 owned.update(id(parameter) for parameter in self.backbone.get_submodule(path).parameters(recurse=False))
         for name, parameter in self.named_parameters():
             if id(parameter) not in owned:

@@ -215,11 +215,11 @@ def _quiet() -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             transformers_logging.set_verbosity(logging.CRITICAL)
-            transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+            transformers_logging.disable_progress_bar()
             hub.setLevel(logging.CRITICAL)
             yield
     finally:
         transformers_logging.set_verbosity(verbosity)
         hub.setLevel(hub_level)
         if bars:
-            transformers_logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+            transformers_logging.enable_progress_bar()

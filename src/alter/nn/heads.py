@@ -9,6 +9,7 @@ Shapes: B rows, S tokens, D model width, T tasks, C outputs of the largest task.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import nn
@@ -55,19 +56,25 @@ class HeadBank(nn.Module):
         pooled_BD = self.dropout(pool(x_BSD, mask_BS, self.pooling))
         if self.kind == "mlp":
             pooled_BD = self.dropout(torch.tanh(self._dense(pooled_BD, task_ids_B)))
-        slot_BC = self.slot_TC.index_select(0, task_ids_B)
+        slot_BC: torch.Tensor = self.slot_TC.index_select(0, task_ids_B)
         weights_BCD = (
-            torch.cat([head.weight for head in self.heads]).index_select(0, slot_BC.flatten()).unflatten(0, slot_BC.shape)
+            torch.cat([head.weight for head in self._members()]).index_select(0, slot_BC.flatten()).unflatten(0, slot_BC.shape)
         )
-        biases_BC = torch.cat([head.bias for head in self.heads]).index_select(0, slot_BC.flatten()).unflatten(0, slot_BC.shape)
-        logits_BC = torch.bmm(weights_BCD, pooled_BD.unsqueeze(-1)).squeeze(-1) + biases_BC
+        biases_BC = (
+            torch.cat([head.bias for head in self._members()]).index_select(0, slot_BC.flatten()).unflatten(0, slot_BC.shape)
+        )
+        logits_BC: torch.Tensor = torch.bmm(weights_BCD, pooled_BD.unsqueeze(-1)).squeeze(-1) + biases_BC
         if logits_BC.dtype in (torch.float16, torch.bfloat16):  # softmax and squared error need the digits
             logits_BC = logits_BC.float()
         return logits_BC.masked_fill(~self.real_TC.index_select(0, task_ids_B), float("-inf"))
 
+    def _members(self) -> list[Head]:
+        return cast("list[Head]", list(self.heads))
+
     def _dense(self, pooled_BD: torch.Tensor, task_ids_B: torch.Tensor) -> torch.Tensor:
-        weights_TDD = torch.stack([head.dense_weight for head in self.heads])
-        biases_TD = torch.stack([head.dense_bias for head in self.heads])
+        members = self._members()
+        weights_TDD = torch.stack([head.dense_weight for head in members if head.dense_weight is not None])
+        biases_TD = torch.stack([head.dense_bias for head in members if head.dense_bias is not None])
         dense_BD = torch.bmm(weights_TDD.index_select(0, task_ids_B), pooled_BD.unsqueeze(-1)).squeeze(-1)
         return dense_BD + biases_TD.index_select(0, task_ids_B)
 

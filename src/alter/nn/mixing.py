@@ -193,7 +193,8 @@ def _mix_rows(x_BSD: torch.Tensor, bank: Bank, values: torch.Tensor, index_BK: t
     y_BSO = torch.bmm(inner_BSKH.flatten(-2), writes_BWO)
     if chosen.write_biases_EO is None:
         return y_BSO
-    return y_BSO + weights_BSK @ chosen.write_biases_EO.unflatten(0, (num_rows, num_per_row))
+    biases_BKO: torch.Tensor = chosen.write_biases_EO.unflatten(0, (num_rows, num_per_row))
+    return y_BSO + weights_BSK @ biases_BKO
 
 
 def _mix_grouped(x_BSD: torch.Tensor, bank: Bank, values: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
@@ -221,7 +222,7 @@ def _mix_grouped(x_BSD: torch.Tensor, bank: Bank, values: torch.Tensor, index: t
     if bank.write_biases_EO is not None:
         y_PO = y_PO + weight_P1 * bank.write_biases_EO.index_select(0, sorted_P)
     y_TO = y_PO.new_zeros(num_rows * num_tokens, y_PO.shape[-1]).index_add(0, token_P, y_PO)
-    return y_TO.unflatten(0, (num_rows, num_tokens))
+    return y_TO.reshape(num_rows, num_tokens, -1)
 
 
 class _GroupedMatmul(torch.autograd.Function):
@@ -243,6 +244,6 @@ class _GroupedMatmul(torch.autograd.Function):
 
 
 def _grouped_matmul(x_PI: torch.Tensor, matrix_EIO: torch.Tensor, ends_E: torch.Tensor) -> torch.Tensor:
-    result = _GroupedMatmul.apply(x_PI, matrix_EIO, ends_E)
+    result = _GroupedMatmul.apply(x_PI, matrix_EIO, ends_E)  # type: ignore[no-untyped-call]
     assert isinstance(result, torch.Tensor)
     return result

@@ -52,7 +52,7 @@ class MTA(nn.Module):
         self._site_x: torch.Tensor | None = None
         self._weights: Weights | None = None
 
-    def _build(self, role: Any, settings: GateSettings, ffn: FFN, *, num_shared: int) -> nn.Module:  # noqa: ANN401 - a literal
+    def _build(self, role: Any, settings: GateSettings, ffn: FFN, *, num_shared: int) -> nn.Module:
         shape = GateShape(
             role=role,
             num_tasks=self.num_tasks,

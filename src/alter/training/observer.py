@@ -117,7 +117,7 @@ class TensorBoard(Silent):
             raise ConfigError(
                 "train.report_to names tensorboard, which is not installed; pip install 'alter-mta[track]'"
             ) from None
-        self.writer = SummaryWriter(log_dir=str(folder))  # type: ignore[no-untyped-call]
+        self.writer = SummaryWriter(log_dir=str(folder))
 
     def logged(self, report: StepReport) -> None:
         """Write losses and learning rates."""
@@ -134,8 +134,8 @@ class TensorBoard(Silent):
 
     def closed(self) -> None:
         """Close the file."""
-        self.writer.close()  # type: ignore[no-untyped-call]
+        self.writer.close()
 
     def _write(self, stage: str, step: int, values: Mapping[str, float]) -> None:
         for name, value in values.items():
-            self.writer.add_scalar(f"{stage}/{name}", value, step)  # type: ignore[no-untyped-call]
+            self.writer.add_scalar(f"{stage}/{name}", value, step)

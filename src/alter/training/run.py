@@ -24,9 +24,9 @@ from alter.model import MTAModel
 from alter.predict import Predictor, load
 from alter.recipe import Recipe, load_recipe
 from alter.results import Results, SplitScores, StageResult, read_results, write_results
+from alter.tensors import write_error
 from alter.training.card import model_card
 from alter.training.observer import Many, Observer, Silent, TensorBoard
-from alter.tensors import write_error
 from alter.training.precision import resolve_precision
 from alter.training.prepare import Rows, check_max_length, encode_split, eval_sets, read_rows
 from alter.training.rundir import RESULTS, RunDirectory

@@ -159,5 +159,5 @@ def unpack_optimizer(optimizer: torch.optim.Optimizer, packed: Mapping[str, torc
         torch.cuda.set_rng_state(packed["rng.cuda"])
 
 
-def _placed(field: str, value: torch.Tensor, parameter: torch.Tensor) -> Any:  # noqa: ANN401 - what AdamW keeps
+def _placed(field: str, value: torch.Tensor, parameter: torch.Tensor) -> Any:
     return value if field == "step" else value.to(parameter.device)

@@ -28,8 +28,8 @@ from alter.training.journal import Journal
 from alter.training.meter import Meter
 from alter.training.observer import Observer, StepReport
 from alter.training.optim import build_optimizer, build_schedule
-from alter.training.scope import parameter_scopes
 from alter.training.precision import resolve_precision
+from alter.training.scope import parameter_scopes
 from alter.training.state import (
     Progress,
     checkpoints_in,
@@ -325,7 +325,10 @@ class Trainer:
         if self.accelerator.is_main_process:
             self._advance(journal_bytes=self.journal.size())
             folder = self._checkpoints / f"{self.progress.stage}-{self.progress.step:06d}"
-            tensors = {"model": self.changing, "optimizer": {**pack_optimizer(optimizer, self.names), **sums}}
+            tensors: dict[str, Mapping[str, torch.Tensor]] = {
+                "model": self.changing,
+                "optimizer": {**pack_optimizer(optimizer, self.names), **sums},
+            }
             if self.best:
                 tensors["best"] = self.best
             save_checkpoint(folder, self.progress, tensors)
@@ -389,4 +392,4 @@ def better(average: float, *, than: float | None) -> bool:
 
 
 def _rates_at(schedule: torch.optim.lr_scheduler.LambdaLR, step: int) -> list[float]:
-    return [base * factor(step) for base, factor in zip(schedule.base_lrs, schedule.lr_lambdas, strict=True)]
+    return [float(base) * factor(step) for base, factor in zip(schedule.base_lrs, schedule.lr_lambdas, strict=True)]

@@ -8,6 +8,7 @@ Houlsby et al. 2019 (arXiv 1902.00751) for the form, He et al. 2022 (arXiv 2110.
 from __future__ import annotations
 
 import math
+from typing import cast
 
 import torch
 from torch import nn
@@ -42,6 +43,9 @@ class BottleneckBank(nn.Module):
         self.last = len(ffn.projections) - 1
         self.output_dim = ffn.output_dim
 
+    def _members(self) -> list[BottleneckAdapter]:
+        return cast("list[BottleneckAdapter]", list(self.adapters))
+
     def change(self, position: int, *, x: torch.Tensor, site_x: torch.Tensor, y: torch.Tensor, weights: Weights) -> torch.Tensor:
         """Return the FFN's output with the adapters' part added; the other projections stay as they are."""
         return y if position != self.last else y + mix(self.dropout(site_x), self._bank(), weights)
@@ -52,10 +56,10 @@ class BottleneckBank(nn.Module):
 
     def _bank(self) -> Bank:
         return Bank(
-            reads_ERD=torch.stack([adapter.down_weight for adapter in self.adapters]),
-            read_biases_ER=torch.stack([adapter.down_bias for adapter in self.adapters]),
-            writes_EOH=torch.stack([adapter.up_weight for adapter in self.adapters]),
-            write_biases_EO=torch.stack([adapter.up_bias for adapter in self.adapters]),
+            reads_ERD=torch.stack([adapter.down_weight for adapter in self._members()]),
+            read_biases_ER=torch.stack([adapter.down_bias for adapter in self._members()]),
+            writes_EOH=torch.stack([adapter.up_weight for adapter in self._members()]),
+            write_biases_EO=torch.stack([adapter.up_bias for adapter in self._members()]),
             combine=lambda readings: functional.gelu(readings[0]),
         )
 

@@ -10,6 +10,8 @@ copies stand in its place.
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import nn
 from torch.nn import functional
@@ -45,6 +47,9 @@ class FFNCloneBank(nn.Module):
         self.bias_positions = [k for k, p in enumerate(ffn.projections) if isinstance(getattr(p, "bias", None), torch.Tensor)]
         self.replaced = ffn.paths
 
+    def _members(self) -> list[FFNClone]:
+        return cast("list[FFNClone]", list(self.adapters))
+
     def change(self, position: int, *, x: torch.Tensor, site_x: torch.Tensor, y: torch.Tensor, weights: Weights) -> torch.Tensor:
         """Return the FFN's output with the copies' mixture in its place."""
         if position != self.last:
@@ -61,12 +66,12 @@ class FFNCloneBank(nn.Module):
         return functional.dropout(self._activation(readings), self.inner_dropout, self.training)
 
     def _stack(self, position: int) -> torch.Tensor:
-        return torch.stack([adapter.weights[position] for adapter in self.adapters])
+        return torch.stack([adapter.weights[position] for adapter in self._members()])
 
     def _stack_bias(self, position: int) -> torch.Tensor | None:
         if position not in self.bias_positions:
             return None
-        return torch.stack([adapter.biases[self.bias_positions.index(position)] for adapter in self.adapters])
+        return torch.stack([adapter.biases[self.bias_positions.index(position)] for adapter in self._members()])
 
     def _bank(self) -> Bank:
         gated = self.last == 2

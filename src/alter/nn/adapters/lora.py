@@ -9,6 +9,7 @@ Hu et al. 2021 (arXiv 2106.09685). We keep PEFT's starting values (Kaiming-unifo
 from __future__ import annotations
 
 import math
+from typing import cast
 
 import torch
 from torch import nn
@@ -45,6 +46,9 @@ class LoRABank(nn.Module):
         self.replaced: tuple[str, ...] = ()
         self.output_dim = projection_shape(ffn.inputs[0])[1]
 
+    def _members(self) -> list[LoRAAdapter]:
+        return cast("list[LoRAAdapter]", list(self.adapters))
+
     def change(self, position: int, *, x: torch.Tensor, site_x: torch.Tensor, y: torch.Tensor, weights: Weights) -> torch.Tensor:
         """Return projection `position`'s output `y` with the adapters' part added."""
         return y + mix(self.dropout(x), self._bank(position), weights)
@@ -56,8 +60,8 @@ class LoRABank(nn.Module):
     def _bank(self, position: int) -> Bank:
         scale = self.scale
         return Bank(
-            reads_ERD=torch.stack([adapter.lora_A[position] for adapter in self.adapters]),
-            writes_EOH=torch.stack([adapter.lora_B[position] for adapter in self.adapters]),
+            reads_ERD=torch.stack([adapter.lora_A[position] for adapter in self._members()]),
+            writes_EOH=torch.stack([adapter.lora_B[position] for adapter in self._members()]),
             combine=lambda readings: readings[0] * scale,
         )
 
