@@ -1,7 +1,7 @@
 """A small complete recipe folder: a tiny base model, rows of easy tasks, recipe.yaml.
 
-Every toy task can be learned from one word: `mood` (two labels), `topic` (three), `stars` (a number), `reply` (a pair of texts, the
-word stands in the second). Rows are drawn by a seed, so a folder is the same on every machine.
+Every toy task can be learned from one word: `mood` (two labels), `topic` (three), `stars` (a number), `reply` (a pair of texts,
+the word stands in the second). Rows are drawn by a seed, so a folder is the same on every machine.
 """
 
 from __future__ import annotations
@@ -13,16 +13,17 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from tests.tiny import save_tiny
 
 from alter.config import merge
 from alter.recipe import Recipe, load_recipe
 from alter.training.observer import Silent
 from alter.training.run import Run, train
-from tests.tiny import save_tiny
 
 Row = dict[str, Any]
 
-FILLERS = "the a to of in on for with from this that it you we they please thanks help now start stop open close".split()
+FILLER_WORDS = "the a to of in on for with from this that it you we they please thanks help now start stop open close"
+FILLERS = FILLER_WORDS.split()
 KEYS: dict[str, dict[str, list[str]]] = {
     "mood": {"pleased": ["good", "great", "love", "happy"], "upset": ["bad", "poor", "hate", "angry"]},
     "topic": {"money": ["bill", "card", "bank", "refund"], "access": ["login", "account"], "parcel": ["order", "late"]},

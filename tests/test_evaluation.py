@@ -7,6 +7,8 @@ import pytest
 import torch
 from scipy.stats import pearsonr, spearmanr
 from sklearn.metrics import accuracy_score, f1_score
+from tests.recipes import toy
+from tests.tiny import tiny_model, tiny_tokenizer
 
 from alter.data.batch import collate
 from alter.data.encode import Scale
@@ -15,8 +17,6 @@ from alter.model import MTAModel
 from alter.recipe import Recipe
 from alter.tasks.spec import TaskSpec
 from alter.training.prepare import eval_sets, read_rows
-from tests.recipes import toy
-from tests.tiny import tiny_model, tiny_tokenizer
 
 MOOD = TaskSpec(name="mood", labels=["pleased", "upset"])
 STARS = TaskSpec(name="stars", kind="regression")
@@ -34,7 +34,7 @@ def sets(recipe: Recipe) -> dict[str, EvalSet]:
 
 @pytest.fixture(scope="module")
 def model(recipe: Recipe, sets: dict[str, EvalSet]) -> MTAModel:
-    """A model that answers at random, each task in its own way, and none with one answer only."""
+    """Return a model that answers at random, each task in its own way, and none with one answer only."""
     torch.manual_seed(0)
     names = [task.name for task in recipe.tasks]
     model = MTAModel(tiny_model("bert"), task_names=names, settings=recipe.mta, num_outputs=[2, 3, 1, 2])

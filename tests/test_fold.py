@@ -23,6 +23,9 @@ from tests.tiny import save_tiny
 TASKS = {"intent": 3, "urgency": 2, "mood": 4}
 LORA = {"kind": "lora", "r": 4, "lora_alpha": 12.0}
 
+# peft 0.19 still asks transformers 5.23 for an attribute under its old name
+pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
+
 both_families = pytest.mark.parametrize("family", ["bert", "distilbert"])
 
 
@@ -145,7 +148,9 @@ def test_peft_computes_the_folded_mixture(family: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("gate", [{"kind": "linear", "over": "all"}, {"kind": "outputs"}])
 def test_a_gate_that_reads_its_input_does_not_fold(gate: dict[str, Any]) -> None:
     model = equipped({"adapter": LORA, "selector": {"kind": "selector"}, "gate": gate}, tasks=TASKS, router="gate")
-    randomise(model, "task_adapters", "shared_adapters", "gate")
+    randomise(model, "task_adapters", "shared_adapters")
+    if gate["kind"] == "linear":  # its matrix starts at zero, the network of `outputs` at random
+        randomise(model, "gate")
     with model.record_weights() as recorded:
         hidden(model, task_ids=torch.zeros(len(IDS_BS), dtype=torch.int64))
     rows = recorded[0]

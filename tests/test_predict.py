@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 import torch
+from tests.recipes import toy
 
 import alter
 from alter.errors import CheckpointError, DataError, TaskError
 from alter.predict import Prediction, Predictor, adapter_names, mean_weights
 from alter.training.run import Run, train
-from tests.recipes import toy
 
 TEXTS = ["we love it", "the bank and the card", "they hate this", "a bill from you please"]
 

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 import yaml
 from sklearn.metrics import accuracy_score
+from tests.recipes import toy, toy_rows, write_jsonl
 
 from alter.errors import CheckpointError, DataError, TaskError
 from alter.recipe import load_recipe
 from alter.results import SplitScores
 from alter.score import evaluate_model
 from alter.training.run import Run, train
-from tests.recipes import toy, toy_rows, write_jsonl
 
 
 @pytest.fixture(scope="module")

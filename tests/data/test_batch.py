@@ -1,10 +1,10 @@
 from __future__ import annotations
 
 import torch
+from tests.tiny import tiny_tokenizer
 
 from alter.data.batch import batches_by_length, collate
 from alter.data.encode import Features
-from tests.tiny import tiny_tokenizer
 
 
 def row(*ids: int, task_id: int = 0, label_id: int = 0, target: float = 0.0) -> Features:

@@ -1,13 +1,13 @@
 from __future__ import annotations
 
 import pytest
+from tests.tiny import tiny_tokenizer
 from transformers import PreTrainedTokenizerBase
 
 from alter.data.encode import Features, Scale, encode, scale_of
 from alter.nn.losses import NOT_A_CLASS
 from alter.tasks.example import Example
 from alter.tasks.spec import TaskSpec
-from tests.tiny import tiny_tokenizer
 
 MOOD = TaskSpec(name="mood", labels=["bad", "good"])
 STARS = TaskSpec(name="stars", kind="regression")

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 import torch
+from tests.recipes import StopAt, StopError, changed, journal, toy, weights
+from tests.training.test_stages import Watch
 
 import alter.results
 import alter.tensors
@@ -17,11 +19,9 @@ from alter.errors import CheckpointError, TrainingError
 from alter.recipe import Recipe
 from alter.tensors import load_tensors
 from alter.training.journal import Journal
-from alter.training.rundir import RunDirectory
 from alter.training.run import Run, train
+from alter.training.rundir import RunDirectory
 from alter.training.state import checkpoints_in, load_progress
-from tests.recipes import StopAt, StopError, changed, journal, toy, weights
-from tests.training.test_stages import Watch
 
 HOLD = """
 import fcntl, os, sys
@@ -51,7 +51,7 @@ def test_a_loss_that_is_no_number_names_stage_step_and_remedy_and_the_last_check
     folder = tmp_path / "hot"
     hot = changed(recipe, {
         "train": {"logging_steps": logging_steps},
-        "stages": {"stage1": {"max_steps": 40, "lr_scheduler_type": "constant", "learning_rates": {"adapters": 1e30, "heads": 1e30}}},
+        "stages": {"stage1": {"max_steps": 40, "lr_scheduler_type": "constant", "learning_rates": {"adapters": 1e30}}},
     })  # fmt: skip
     watch = Watch()
     with pytest.raises(TrainingError) as caught:

@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 import torch
+from tests.recipes import changed, steps, toy, weights
+from tests.tiny import FAMILY_NAMES
 
 from alter.recipe import Recipe
 from alter.training.run import Run, train
-from tests.recipes import changed, steps, toy, weights
-from tests.tiny import FAMILY_NAMES
 
 # Rates and steps that let a tiny random base learn the toy tasks.
 LEARNS: dict[str, dict[str, Any]] = {

@@ -4,7 +4,6 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,11 +11,11 @@ from typing import Any
 import pytest
 import yaml
 from safetensors.torch import load_file
+from tests.recipes import changed, steps, toy, write_recipe
 
 from alter.errors import CheckpointError
 from alter.recipe import load_recipe
 from alter.training.run import train
-from tests.recipes import changed, steps, toy, write_recipe
 
 ROOT = Path(__file__).resolve().parents[2]
 NO_DROPOUT: dict[str, Any] = {
@@ -60,7 +59,7 @@ class Launched:
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Launched]]:
+def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Launched]:
     """Train both presets with one process, and with two processes that get half a batch each."""
     folder = tmp_path_factory.mktemp("processes")
     arguments: list[str] = []
@@ -74,7 +73,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Launche
         found[preset] = Launched(one=folder / preset / "one", two=folder / preset / "two")
         train(load_recipe(path), output_dir=found[preset].one)
         arguments += [str(half), str(found[preset].two)]
-    # accelerate starts several processes on processors under this option only: --cpu needs MPI, and without it starts one process,
+    # accelerate starts several processes on processors under --multi_gpu only: --cpu needs MPI, and without it starts one process
     # whatever --num_processes says. ACCELERATE_USE_CPU then chooses gloo.
     command = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1"]
     command += ["--mixed_precision", "no", "--dynamo_backend", "no", "--num_cpu_threads_per_process", "1"]
@@ -87,7 +86,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Launche
     }
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, cwd=folder, check=False)
     assert done.returncode == 0, done.stderr[-4000:]
-    yield found
+    return found
 
 
 @pytest.mark.slow

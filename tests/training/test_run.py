@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.recipes import changed, journal, steps, toy, weights, write_jsonl
 
 from alter.errors import CheckpointError, ConfigError, DataError
 from alter.recipe import Recipe, load_recipe
 from alter.results import read_results
 from alter.training.run import Run, train
-from tests.recipes import changed, journal, steps, toy, weights, write_jsonl
 
 LITE_FILES = {
     "README.md", "alter_config.json", "gates.safetensors", "heads.safetensors",
@@ -62,7 +62,7 @@ def test_recipe_yaml_reloads_to_the_same_recipe(recipe: Recipe, run: Run) -> Non
 
 def test_results_json_has_schema_1_and_says_what_the_run_reached(recipe: Recipe, run: Run) -> None:
     content = json.loads((run.folder / "results.json").read_text())
-    assert list(content)[0] == "schema"
+    assert next(iter(content)) == "schema"
     assert content["schema"] == 1
     assert (content["recipe"], content["seed"], content["preset"]) == ("toy", 0, recipe.preset)
     assert content["stages"].keys() == {"stage1", "stage2"}

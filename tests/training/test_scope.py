@@ -1,18 +1,17 @@
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from tests.recipes import changed, steps, toy
+from tests.tiny import tiny_model
 
 from alter.model import MTAModel, equip
 from alter.recipe import Recipe
 from alter.tensors import load_tensors
 from alter.training.run import Run, train
 from alter.training.scope import parameter_scopes
-from tests.recipes import changed, steps, toy
-from tests.tiny import tiny_model
 
 NUM_STEPS = 6
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from tests.recipes import changed, journal, steps, toy
 
 from alter.backbones._load import base_fingerprint, load_base
 from alter.recipe import Recipe, StageSettings
@@ -14,7 +15,6 @@ from alter.training.observer import Silent
 from alter.training.optim import build_schedule
 from alter.training.run import Run, better_stage, train
 from alter.training.trainer import better
-from tests.recipes import changed, journal, steps, toy
 
 ABSURD = {"adapters": 30.0, "heads": 30.0, "gate": 30.0}
 

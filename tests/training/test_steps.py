@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -39,8 +40,8 @@ def test_an_epoch_holds_every_row_once_and_the_next_one_in_another_order() -> No
     given = plan()
     assert given.steps_per_epoch == 5
     first, second = ([named(given.step(number)) for number in numbers] for numbers in (range(5), range(5, 10)))
-    assert sorted(sum(first, [])) == sorted((row.task_id, row.label_id) for rows in ROWS.values() for row in rows)
-    assert sorted(sum(first, [])) == sorted(sum(second, []))
+    assert sorted(chain(*first)) == sorted((row.task_id, row.label_id) for rows in ROWS.values() for row in rows)
+    assert sorted(chain(*first)) == sorted(chain(*second))
     assert first != second
 
 
@@ -64,7 +65,7 @@ def test_cuts_give_every_row_to_exactly_one_process_and_micro_batch(accumulation
         for micro_batch in range(accumulation)
         for process in range(processes)
     ]
-    assert sorted(named(sum(cuts, []))) == sorted(named(rows))
+    assert sorted(named(list(chain(*cuts)))) == sorted(named(rows))
     assert max(map(len, cuts)) - min(map(len, cuts)) <= 1
 
 

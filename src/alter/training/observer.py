@@ -30,22 +30,22 @@ class Observer(Protocol):
     """Watches a training run; all methods return at once."""
 
     def stage_started(self, stage: str, *, num_steps: int, first_step: int, trainable: int) -> None:
-        """A stage begins, or goes on at `first_step`."""
+        """Hear that a stage begins, or goes on at `first_step`."""
 
     def stepped(self, stage: str, step: int) -> None:
-        """An optimizer step is done."""
+        """Hear that an optimizer step is done."""
 
     def logged(self, report: StepReport) -> None:
-        """Losses are known."""
+        """Hear the losses since the last report."""
 
     def validated(self, stage: str, step: int, scores: SplitScores, *, best: bool) -> None:
-        """A validation is done."""
+        """Hear the scores of a validation."""
 
     def warned(self, message: str) -> None:
-        """Something a user should look at."""
+        """Hear of something a user should look at."""
 
     def closed(self) -> None:
-        """Training is over."""
+        """Hear that training is over."""
 
 
 class Silent:

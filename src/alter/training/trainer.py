@@ -256,8 +256,9 @@ class Trainer:
             return
         bad = [task for task, value in losses.items() if not math.isfinite(value)]
         raise TrainingError(
-            f"{name}, step {self.progress.step}: the loss is {loss}, the gradient's norm {float(norm)} (tasks: {', '.join(bad) or 'all'}). Nothing saved is lost: the last "
-            f"checkpoint in {self._checkpoints} is from before. Lower stages.{name}.learning_rates, or train.max_grad_norm"
+            f"{name}, step {self.progress.step}: the loss is {loss}, the gradient's norm {float(norm)} (tasks: "
+            f"{', '.join(bad) or 'all'}). Nothing saved is lost: the last checkpoint in {self._checkpoints} is from before. "
+            f"Lower stages.{name}.learning_rates, or train.max_grad_norm"
             + (", or use mixed_precision: bf16 instead of fp16" if self.recipe.train.mixed_precision == "fp16" else "")
         )
 
