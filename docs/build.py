@@ -1,7 +1,9 @@
-"""Write the reference pages from the code and check every link and file name in the documentation.
+"""Write what the documentation takes from the code, and check the rest (checks.py); exit code 1 if anything is wrong.
 
-python docs/build.py            write docs/reference/, then check; exit code 1 if anything is wrong
-python docs/build.py --check    write nothing: a reference page that is out of date is a problem too
+Writes docs/reference/ and the floors in docs/design.md:
+
+    python docs/build.py
+    python docs/build.py --check    writes nothing: a page that is out of date is a problem too
 """
 
 from __future__ import annotations
@@ -10,14 +12,16 @@ import argparse
 import enum
 import re
 import sys
+import tomllib
 import types
 import typing
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pydantic
 import typer.main
+from checks import documents, problems_in, tree_problems
 from pydantic.fields import FieldInfo
 
 from alter.backbones import FAMILIES
@@ -46,6 +50,7 @@ from alter.training.state import Progress
 
 ROOT = Path(__file__).resolve().parent.parent
 REFERENCE = ROOT / "docs" / "reference"
+DESIGN = ROOT / "docs" / "design.md"
 MADE = "<!-- Written by docs/build.py from the code: edit the docstrings there, then run `make docs`. -->"
 SIMPLE = {str: "text", int: "whole number", float: "number", bool: "true or false", type(None): "null", Any: "anything"}
 BOUNDS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
@@ -283,7 +288,8 @@ Losses are means since the last `step` line; rows_per_second is one process's.
 `alter predict --output FILE` and `--json`: one object a line with input, task, label, score (probability) and scores (by
 label), or value for a regression; truncated where the text was cut; gate_weights where asked for.
 
-`alter evaluate --predictions-dir DIR`: `<task>.jsonl` with input, prediction, reference; with `--predictions-format ids` `<task>.txt`, one label id a line.
+`alter evaluate --predictions-dir DIR`: `<task>.jsonl` with input, prediction, reference; with `--predictions-format ids`
+`<task>.txt`, one label id a line.
 """
 
 
@@ -314,93 +320,21 @@ def render(page: str) -> str:
 
 
 def stale_pages() -> list[str]:
-    """Return the reference pages that the code no longer says."""
+    """Return what is written from the code and no longer says what the code says."""
     found = {page: REFERENCE / page for page in PAGES}
-    return [
-        f"docs/reference/{page}: out of date; run: make docs"
-        for page, path in found.items()
-        if not path.exists() or path.read_text(encoding="utf-8") != render(page)
-    ]
+    stale = [page for page, path in found.items() if not path.exists() or path.read_text(encoding="utf-8") != render(page)]
+    design = DESIGN.read_text(encoding="utf-8")
+    drawn = [] if with_floors(design) == design else ["docs/design.md: the floors are out of date; run: make docs"]
+    return [f"docs/reference/{page}: out of date; run: make docs" for page in stale] + drawn
 
 
-def documents() -> list[Path]:
-    """Return every Markdown file that is checked."""
-    own = [ROOT / "README.md", ROOT / "benchmarks" / "GPU.md", ROOT / "CHANGELOG.md"]
-    return [*own, *sorted((ROOT / "docs").rglob("*.md"))]
-
-
-def without_fences(text: str) -> str:
-    """Return the text with fenced blocks emptied, line numbers kept."""
-    return re.sub(r"^```.*?^```", lambda block: "\n" * block.group().count("\n"), text, flags=re.DOTALL | re.MULTILINE)
-
-
-def anchors(path: Path) -> set[str]:
-    """Return the anchors of a page's headings, as GitHub makes them."""
-    headings = re.findall(r"^#+ (.+)$", without_fences(path.read_text(encoding="utf-8")), flags=re.MULTILINE)
-    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
-
-
-def bad_links(path: Path) -> Iterator[str]:
-    """Yield each relative link whose file or heading is not there."""
-    text = without_fences(path.read_text(encoding="utf-8"))
-    for match in re.finditer(r"\]\(([^)\s]+)\)", text):
-        target, _, anchor = match.group(1).partition("#")
-        if "://" in target or target.startswith("mailto:"):
-            continue
-        file = (path.parent / target) if target else path
-        at = f"{path.relative_to(ROOT)}:{text.count(chr(10), 0, match.start()) + 1}"
-        if not file.exists():
-            yield f"{at}: the link {match.group(1)} leads nowhere"
-        elif anchor and file.suffix == ".md" and anchor not in anchors(file):
-            yield f"{at}: {target or path.name} has no heading #{anchor}"
-
-
-def names_of_code() -> set[str]:
-    """Return the bare names of all Python files of the project."""
-    folders = ("src", "tests", "docs", "benchmarks")
-    return {file.name for folder in folders for file in (ROOT / folder).rglob("*.py")}
-
-
-def bad_names(path: Path, known: set[str]) -> Iterator[str]:
-    """Yield each file or folder that is named in `code` and is not there; names are from the root, src/alter or the page."""
-    text = without_fences(path.read_text(encoding="utf-8"))
-    for match in re.finditer(r"`([\w.\-/]+)`", text):
-        name = match.group(1)
-        is_path = "/" in name and re.search(r"\.(py|md|yaml|toml)$|^(src|tests|docs|recipes|benchmarks)/", name) is not None
-        found = any((folder / name).exists() for folder in (ROOT, ROOT / "src" / "alter", path.parent))
-        if (is_path and not found) or (name.endswith(".py") and "/" not in name and name not in known):
-            yield f"{path.relative_to(ROOT)}:{text.count(chr(10), 0, match.start()) + 1}: there is no {name}"
-
-
-def problems_in(path: Path) -> list[str]:
-    """Return everything wrong with one document's links and names."""
-    return [*bad_links(path), *bad_names(path, names_of_code())]
-
-
-def tree_entries() -> list[str]:
-    """Return the paths (or patterns) of the annotated tree in the README, from the root."""
-    block = re.search(r"<!-- tree -->\n```text\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.DOTALL)
-    entries, folders = [], [""]
-    for line in block.group(1).splitlines() if block else []:
-        name = line.split()[0]
-        depth = (len(line) - len(line.lstrip())) // 2
-        entries.append(folders[depth] + name)
-        if name.endswith("/"):
-            folders[depth + 1 :] = [folders[depth] + name]
-    return entries
-
-
-def tree_problems() -> list[str]:
-    """Return entries of the README's tree that match no file, and files of the package that no entry matches."""
-    covered: set[Path] = set()
-    problems = []
-    for entry in tree_entries():
-        found = set(ROOT.glob(entry.rstrip("/")))
-        covered |= found
-        if not found:
-            problems.append(f"README.md: the tree names {entry}, which is not there")
-    code = {file for file in (ROOT / "src" / "alter").rglob("*.py") if file.name != "__init__.py"}
-    return problems + [f"README.md: the tree leaves out {file.relative_to(ROOT)}" for file in sorted(code - covered)]
+def with_floors(text: str) -> str:
+    """Return the design page with the floors drawn as pyproject.toml has them."""
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]["contracts"]
+    layers = next(contract["layers"] for contract in contracts if contract["type"] == "layers")
+    drawn = "\n".join(layer.replace("alter.", "") for layer in layers)
+    start, end = "<!-- floors:start -->", "<!-- floors:end -->"
+    return re.sub(f"{start}.*{end}", f"{start}\n```text\n{drawn}\n```\n{end}", text, flags=re.DOTALL)
 
 
 def main() -> int:
@@ -414,6 +348,7 @@ def main() -> int:
         problems = []
         for page in PAGES:
             (REFERENCE / page).write_text(render(page), encoding="utf-8")
+        DESIGN.write_text(with_floors(DESIGN.read_text(encoding="utf-8")), encoding="utf-8")
     problems += tree_problems() + [problem for path in documents() for problem in problems_in(path)]
     for problem in problems:
         print(problem, file=sys.stderr)

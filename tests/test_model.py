@@ -307,6 +307,12 @@ def test_a_task_id_that_no_task_has_is_refused(kind: str, wrong: int) -> None:
     assert hidden(model).isfinite().all()
 
 
+def test_a_task_id_that_no_task_has_is_refused_where_only_heads_read_it() -> None:
+    model = equipped(tasks={"mood": 2, "intent": 3})
+    with model.disable_adapter(), pytest.raises(TaskError, match=r"task_ids holds \[2, 3\], but the model has 2 tasks"):
+        model(IDS_BS, MASK_BS, task_ids=TASKS_B)
+
+
 def test_a_token_id_that_does_not_exist_is_not_blamed_on_the_task() -> None:
     with pytest.raises(IndexError, match="index out of range"):
         equipped()(IDS_BS + 1000, MASK_BS, task_ids=TASKS_B)

@@ -147,15 +147,11 @@ class MTAModel(nn.Module):
         """
         self._check_task_ids(input_ids, task_ids)
         with self._routed(Route(task_ids_B=task_ids, mask_BS=attention_mask)):
-            try:
-                out = self.backbone(input_ids=input_ids, attention_mask=attention_mask, **backbone_inputs)
-            except IndexError as error:  # looked at only now: reading task ids beforehand would make a GPU wait
-                self._explain_index_error(task_ids, error)
-                raise
-        hidden_BSD = out.last_hidden_state
-        if self.heads is None:
-            return MTAOutput(last_hidden_state=hidden_BSD)
-        logits_BC = self.heads(hidden_BSD, task_ids, attention_mask)
+            out = self.backbone(input_ids=input_ids, attention_mask=attention_mask, **backbone_inputs)
+            hidden_BSD = out.last_hidden_state
+            if self.heads is None:
+                return MTAOutput(last_hidden_state=hidden_BSD)
+            logits_BC = self.heads(hidden_BSD, task_ids, attention_mask)
         losses_B = None
         if label_ids is not None:
             targets = torch.zeros_like(logits_BC[:, 0]) if targets is None else targets
@@ -183,6 +179,9 @@ class MTAModel(nn.Module):
         self.state.route = route
         try:
             yield
+        except IndexError as error:  # looked at only now: reading task ids beforehand would make a GPU wait
+            self._explain_index_error(route.task_ids_B, error)
+            raise
         finally:
             self.state.route = None
 

@@ -2,7 +2,7 @@
 
     recipe YAML -> `load_recipe` (preset below, overrides on top) -> Recipe -> the resolved recipe beside the weights
 
-The settings' docstrings are the reference: `docs/reference/recipe.md` and `alter list settings` are made from them.
+The settings' docstrings are the reference: `docs/reference/` is made from them.
 """
 
 from __future__ import annotations

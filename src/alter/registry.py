@@ -10,7 +10,9 @@ from __future__ import annotations
 import ast
 import importlib
 import importlib.metadata
+import os
 import pkgutil
+import sys
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
 from pathlib import Path
@@ -33,6 +35,7 @@ class Registry:
         self.what = what
         self.package = package
         self.attribute = attribute
+        self._seen: tuple[tuple[object, ...], dict[str, str]] | None = None
 
     def modules(self) -> dict[str, str]:
         """Return name -> dotted module for all plug-ins, ours and those of other installed packages.
@@ -43,10 +46,17 @@ class Registry:
         spec = _spec_of(self.package)
         if spec is None or spec.submodule_search_locations is None:
             raise PluginError(f"{self.package} is not an installed package")
+        folders = list(spec.submodule_search_locations)
+        # Entry points are read from every installed package, which takes milliseconds, and scores are looked up often: look again
+        # only where something may have changed.
+        state = (*sys.path, *(os.stat(folder).st_mtime_ns for folder in folders), importlib.metadata.entry_points)
+        if self._seen is None or self._seen[0] != state:
+            self._seen = (state, self._find(folders))
+        return self._seen[1]
+
+    def _find(self, folders: list[str]) -> dict[str, str]:
         found = {
-            info.name: f"{self.package}.{info.name}"
-            for info in pkgutil.iter_modules(list(spec.submodule_search_locations))
-            if not info.name.startswith("_")
+            info.name: f"{self.package}.{info.name}" for info in pkgutil.iter_modules(folders) if not info.name.startswith("_")
         }
         for point in importlib.metadata.entry_points(group=self.package):
             if point.name in found:

@@ -95,7 +95,7 @@ class Results(Settings):
     baselines: dict[str, dict[str, SplitScores]] = {}
     """Yardstick -> split -> scores, where a verb computed them (demo)."""
     parameters: dict[str, int] = {}
-    """Counts: backbone, adapters, heads, gates, total."""
+    """Counts: task_adapters, shared_adapters, selector, gate, heads, backbone, total."""
     environment: dict[str, str] = {}
     """Versions, processors and the like."""
 

@@ -84,6 +84,7 @@ revision
 seed
 stages.*.early_stopping_patience
 stages.*.eval_steps
+stages.*.evals_per_epoch
 stages.*.learning_rates.adapters
 stages.*.learning_rates.backbone
 stages.*.learning_rates.gate

@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import os
 import random
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -106,10 +108,12 @@ def test_a_run_broken_off_before_its_first_checkpoint_starts_again(lite: Recipe,
 
 
 @pytest.mark.slow
-def test_a_run_killed_at_random_moments_equals_one_that_never_stopped(tmp_path: Path) -> None:
+def test_a_run_killed_at_random_moments_equals_one_that_never_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = toy(tmp_path, tasks=["mood", "stars"], settings=SETTINGS)
+    # One server imports everything once and forks each child; it looks for modules where this process does.
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.recipes"])
+    context.set_forkserver_preload(["tests.recipes", "transformers.models.bert.modeling_bert", "sklearn.metrics", "scipy.stats"])
     generator = random.Random(0)
 
     def attempt(folder: Path, delay: float | None) -> int | None:

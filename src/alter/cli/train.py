@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,7 +34,8 @@ def train(
     if output_dir is None:
         raise ConfigError(f"no run directory is given; add one, e.g. --output-dir runs/{resolved.name}")
     base = f"{resolved.model_name_or_path}, preset {resolved.preset}"
-    notes().print(f"{resolved.name}: {len(resolved.tasks)} tasks on {base}", markup=False, soft_wrap=True)
+    if os.environ.get("RANK", "0") == "0":  # of several processes only the first speaks
+        notes().print(f"{resolved.name}: {len(resolved.tasks)} tasks on {base}", markup=False, soft_wrap=True)
 
     from alter.cli.progress import TerminalProgress
     from alter.training.run import train as train_recipe

@@ -10,7 +10,7 @@ from alter.baselines import BASELINES
 from alter.errors import ConfigError
 from alter.evaluation import score_task, split_scores
 from alter.recipe import Recipe, load_recipe
-from alter.results import Results, SplitScores, write_results
+from alter.results import Results, SplitScores, TaskScore, write_results
 from alter.tensors import write_error
 from alter.training.observer import Observer
 from alter.training.prepare import Rows, read_rows
@@ -88,18 +88,24 @@ def _delete(folder: Path) -> None:
 def yardsticks(recipe: Recipe) -> dict[str, dict[str, SplitScores]]:
     """Fit each yardstick on training rows, choose its settings on validation rows, score it on both splits."""
     rows = read_rows(recipe)
-    return {name: {split: _score(rows, name, split, seed=recipe.seed) for split in ("validation", "test")} for name in YARDSTICKS}
+    return {name: _fit_and_score(rows, name, seed=recipe.seed) for name in YARDSTICKS}
 
 
-def _score(rows: Rows, yardstick: str, split: str, *, seed: int) -> SplitScores:
+def _fit_and_score(rows: Rows, yardstick: str, *, seed: int) -> dict[str, SplitScores]:
+    """Fit a yardstick once per task and score it on validation and test rows; a task without test rows has no test score."""
     fit_predict = BASELINES.get(yardstick)
-    scored = {}
+    scored: dict[str, dict[str, TaskScore]] = {"validation": {}, "test": {}}
     for spec in rows.specs:
-        examples = {part: rows.splits[part][spec.name] for part in ("train", "validation", split)}
-        answers = fit_predict(spec, examples["train"], examples["validation"], examples[split], seed=seed)
-        references = [example.label for example in examples[split] if example.label is not None]
-        scored[spec.name] = score_task(spec, answers, references)
-    return split_scores(scored, {spec.name: spec for spec in rows.specs})
+        splits = {split: rows.splits[split][spec.name] for split in ("train", "validation", "test")}
+        inputs = [*splits["validation"], *splits["test"]]
+        answers = iter(fit_predict(spec, splits["train"], splits["validation"], inputs, seed=seed))
+        for split in ("validation", "test"):
+            given = [next(answers) for _ in splits[split]]
+            references = [example.label for example in splits[split] if example.label is not None]
+            if references:
+                scored[split][spec.name] = score_task(spec, given, references)
+    specs = {spec.name: spec for spec in rows.specs}
+    return {split: split_scores(found, specs) for split, found in scored.items() if found}
 
 
 def stage_scores(results: Results) -> dict[str, dict[str, float]]:

@@ -52,8 +52,11 @@ class GateInputs:
 
 
 def owned_adapters(num_tasks: int, num_adapters: int, num_owned: int) -> torch.Tensor:
-    """Return the adapters each task owns, (T, num_owned): its own and the next ones, wrapping around."""
-    owned = min(num_owned, num_adapters)
+    """Return the adapters each task owns, (T, num_owned): its own and the next ones, wrapping around.
+
+    A task owns at most all adapters but one: where every task owned all of them, nothing would tell equal copies apart.
+    """
+    owned = max(1, min(num_owned, num_adapters - 1))
     return (torch.arange(num_tasks)[:, None] + torch.arange(owned)[None, :]) % num_adapters
 
 

@@ -20,7 +20,7 @@ class Source(Settings):
     """Where a task's rows are."""
 
     train: str | None = None
-    """File of training rows (.jsonl, .csv, .tsv, .parquet, each also with .gz); relative to the recipe's folder."""
+    """File of training rows (.jsonl, .json, .csv, .tsv, .parquet, each also with .gz); relative to the recipe's folder."""
     validation: str | None = None
     """File of validation rows; they choose the best checkpoint."""
     test: str | None = None

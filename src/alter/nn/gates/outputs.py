@@ -4,7 +4,7 @@ o_t is the task's own mixture (its adapters weighed by the selector), o_j shared
 hidden width D, no bias, one network per site for all tasks. ALTER (arXiv 2309.11042) and its authors' reference code.
 
 Because the first token's position is all the gate reads, adapters run on that one token for it. The weights sum to one and start near
-1 / (M + 1), so stage 2 does not start at stage 1's function here: the one gate kind that cannot.
+1 / (M + 1), so stage 2 does not start at stage 1's function here (docs/concepts.md lists the gates that do).
 """
 
 from __future__ import annotations
