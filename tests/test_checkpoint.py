@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from tests.nn.equipped import IDS_BS, MASK_BS, randomise
+from tests.tiny import save_tiny
 
 import alter.checkpoint as checkpoint
 from alter import __version__
@@ -21,8 +23,6 @@ from alter.errors import CheckpointError, ModelError, TrainingError
 from alter.model import MTAModel, equip
 from alter.recipe import ADAPTERS, GATES
 from alter.tasks.spec import Source, TaskSpec
-from tests.nn.equipped import IDS_BS, MASK_BS, randomise
-from tests.tiny import save_tiny
 
 TASKS = [
     TaskSpec(name="intent", labels=["pay", "refund", "other"], source=Source(train="rows.jsonl"), cap=7),

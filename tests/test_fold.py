@@ -11,14 +11,14 @@ import peft
 import pytest
 import torch
 from safetensors.torch import save_file
+from tests.nn.equipped import IDS_BS, MASK_BS, base_model, equipped, hidden, randomise
+from tests.tiny import save_tiny
 
 from alter import __version__
 from alter.backbones._load import base_fingerprint, load_base
 from alter.checkpoint import AlterConfig, BaseInfo, save_model
 from alter.model import MTAModel, equip
 from alter.tasks.spec import TaskSpec
-from tests.nn.equipped import IDS_BS, MASK_BS, base_model, equipped, hidden, randomise
-from tests.tiny import save_tiny
 
 TASKS = {"intent": 3, "urgency": 2, "mood": 4}
 LORA = {"kind": "lora", "r": 4, "lora_alpha": 12.0}

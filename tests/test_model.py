@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 import torch
+from tests.nn.equipped import IDS_BS, MASK_BS, NAMES, TASKS_B, base_model, equipped, hidden, randomise
+from tests.tiny import FAMILY_NAMES
 
 from alter.errors import AlterError, ConfigError, ModelError, TaskError
 from alter.model import MTAModel, choose_sites, equip
 from alter.nn.mta import MTA
-from tests.nn.equipped import IDS_BS, MASK_BS, NAMES, TASKS_B, base_model, equipped, hidden, randomise
-from tests.tiny import FAMILY_NAMES
 
 PRESET_NAMES = ("alter", "alter-lite")
 TASKS = {"intent": 3, "urgency": 2, "mood": 5, "score": 1}

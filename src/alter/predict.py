@@ -175,6 +175,10 @@ def mean_weights(recorded: Mapping[int, torch.Tensor], mask_BS: torch.Tensor) ->
 def load(path: str | Path, *, device: torch.device | str = "cpu") -> Predictor:
     """Load a run directory or a model directory.
 
+    Args:
+        path: the run directory, or its `model/` folder.
+        device: where to put the model.
+
     Raises:
         CheckpointError: missing, truncated, foreign, or its base is another model now.
         ModelError: the base cannot be loaded.

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from tests.tiny import FAMILY_NAMES, seeded, tiny_config, tiny_model
 from torch import nn
 from transformers import (
     AutoModel,
@@ -20,7 +21,6 @@ from alter.backbones import FAMILIES
 from alter.backbones._family import Family
 from alter.backbones._find import family_of, sites_of
 from alter.nn.site import FFNSite
-from tests.tiny import FAMILY_NAMES, seeded, tiny_config, tiny_model
 
 CASES = [(name, model_type) for name in FAMILIES.names() for model_type in FAMILIES.get(name).model_types]
 HEADS = [AutoModel, AutoModelForSequenceClassification, AutoModelForTokenClassification, AutoModelForMaskedLM]

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from peft import LoraConfig, inject_adapter_in_model
+from tests.tiny import seeded, tiny_config, tiny_model
 from torch import nn
 from transformers import AutoModel, AutoModelForMaskedLM, GPT2Config, PreTrainedModel
 
@@ -15,7 +16,6 @@ from alter.backbones import FAMILIES, _find
 from alter.backbones._find import family_for, family_of, sites_of
 from alter.errors import ModelError, PluginError
 from alter.nn.site import FFNSite
-from tests.tiny import seeded, tiny_config, tiny_model
 
 
 def test_an_unknown_model_type_lists_the_known_ones_and_the_page() -> None:

@@ -13,13 +13,13 @@ import huggingface_hub.constants
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from tests.tiny import FAMILY_NAMES, VOCABULARY, save_tiny, seeded, tiny_config, tiny_model, tiny_tokenizer
 from transformers import AutoModelForMaskedLM, AutoModelForSequenceClassification, BertModel
 from transformers.utils import logging as transformers_logging
 
 from alter.backbones._find import sites_of
 from alter.backbones._load import base_fingerprint, load_base
 from alter.errors import ModelError
-from tests.tiny import FAMILY_NAMES, VOCABULARY, save_tiny, seeded, tiny_config, tiny_model, tiny_tokenizer
 
 WEIGHTS = "model.safetensors"
 

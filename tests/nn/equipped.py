@@ -9,11 +9,11 @@ from contextlib import contextmanager
 from typing import Any, Literal
 
 import torch
+from tests.tiny import tiny_model
 from transformers import PreTrainedModel
 
 from alter.model import MTAModel, equip
 from alter.recipe import Trained
-from tests.tiny import tiny_model
 
 NAMES = ("intent", "urgency", "mood", "score")
 # B 5 rows, S 7 tokens, three lengths, every task

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 import torch
+from tests.tiny import HIDDEN_SIZE, tiny_model
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from alter.model import MTAModel, equip
 from alter.recipe import ADAPTERS, GATES
-from tests.tiny import HIDDEN_SIZE, tiny_model
 
 IDS_BS = torch.randint(5, 90, (6, 8), generator=torch.Generator().manual_seed(0))
 TASKS_B = torch.tensor([0, 1, 2, 0, 1, 2])

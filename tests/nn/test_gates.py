@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 import torch
+from tests.nn.equipped import IDS_BS, MASK_BS, NAMES, TASKS_B, base_model, equipped, hidden, randomise, site_inputs, weights_of
 
 from alter.errors import ConfigError
 from alter.nn.gate_shape import keep_top, owned_adapters
 from alter.nn.gates.linear import mean_over_tokens
 from alter.recipe import ADAPTERS, GATES
-from tests.nn.equipped import IDS_BS, MASK_BS, NAMES, TASKS_B, base_model, equipped, hidden, randomise, site_inputs, weights_of
 
 N, M = len(NAMES), 2
 NOT_SELECTORS = ("outputs",)
@@ -175,7 +175,12 @@ def test_with_fewer_adapters_than_tasks_owners_wrap_around() -> None:
     weights_TN = equipped({**settings(), "num_adapters": 3}).mtas[0].selector_weights()
     assert weights_TN.argmax(-1).tolist() == [0, 1, 2, 0]
     assert owned_adapters(4, 3, 2).tolist() == [[0, 1], [1, 2], [2, 0], [0, 1]]
-    assert owned_adapters(2, 2, 5).tolist() == [[0, 1], [1, 0]]
+
+
+def test_a_task_owns_at_most_all_adapters_but_one() -> None:
+    assert owned_adapters(2, 2, 5).tolist() == [[0], [1]]
+    assert owned_adapters(3, 3, 3).tolist() == [[0, 1], [1, 2], [2, 0]]
+    assert owned_adapters(3, 1, 2).tolist() == [[0], [0], [0]]
 
 
 @pytest.mark.parametrize("temperature", [0.1, 1.0, 3.0])
@@ -190,9 +195,9 @@ def test_a_selector_gives_its_owned_adapters_the_weight_asked_for(temperature: f
         assert weights_TN[task, others].tolist() == pytest.approx([0.1 / len(others)] * len(others), abs=1e-6)
 
 
-def test_a_selector_over_owned_adapters_only_is_uniform() -> None:
-    weights_TN = equipped(settings(kind="selector", num_owned=N)).mtas[0].selector_weights()
-    torch.testing.assert_close(weights_TN, torch.full((N, N), 1 / N, dtype=torch.float64))
+def test_a_selector_of_one_adapter_gives_it_all_the_weight() -> None:
+    weights_TN = equipped({**settings(kind="selector"), "num_adapters": 1}).mtas[0].selector_weights()
+    assert torch.equal(weights_TN, torch.ones(N, 1, dtype=torch.float64))
 
 
 def test_the_preset_alter_starts_its_selector_as_the_reference_does() -> None:

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 import torch
+from tests.nn.equipped import IDS_BS, MASK_BS, equipped
 from torch.nn import functional
 
 from alter.nn.heads import HeadBank, pool
 from alter.nn.losses import NOT_A_CLASS, row_losses
 from alter.recipe import HeadSettings
-from tests.nn.equipped import IDS_BS, MASK_BS, equipped
 
 OUTPUTS = [3, 1, 7, 2]
 TASKS_B = torch.tensor([2, 0, 1, 3, 3, 0])

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 import torch
+from tests.nn.formula import FORMS, Sizes, leaves, make_bank, make_weights, mix_by_loop
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from alter.nn import mixing
 from alter.nn.mixing import Bank, Weights, mix, widen
-from tests.nn.formula import FORMS, Sizes, leaves, make_bank, make_weights, mix_by_loop
 
 # (weights by token, dimensions of the index): all that a gate can hand over
 SHAPES = [(False, None), (True, None), (False, 2), (True, 2), (True, 3)]

@@ -14,9 +14,9 @@ from typing import Any, Literal
 
 import pytest
 import torch
+from tests.nn.equipped import NAMES, equipped, hidden, randomise, weights_of
 
 from alter.recipe import ADAPTERS, GATES
-from tests.nn.equipped import NAMES, equipped, hidden, randomise, weights_of
 
 SELECTORS: dict[str, dict[str, Any]] = {
     "one_hot": {"kind": "one_hot"},
