@@ -167,4 +167,4 @@ def train_in_child(recipe: Recipe, folder: Path, started: Any) -> None:
         def stage_started(self, stage: str, *, num_steps: int, first_step: int, trainable: int) -> None:
             started.set()
 
-    train(recipe, output_dir=folder, resume=True, observer=Tell())
+    train(recipe, output_dir=folder, resume=(folder / "recipe.yaml").exists(), observer=Tell())

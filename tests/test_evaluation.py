@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import math
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from tests.tiny import tiny_model, tiny_tokenizer
 
 from alter.data.batch import collate
 from alter.data.encode import Scale
+from alter.errors import TrainingError
 from alter.evaluation import EvalSet, answer, evaluate, outputs_of, score_task, split_scores
 from alter.model import MTAModel
 from alter.recipe import Recipe
@@ -86,6 +88,15 @@ def test_outputs_come_in_the_order_of_the_rows(model: MTAModel, sets: dict[str, 
             [alone] = model(**batch.inputs, task_ids=batch.task_ids_B).logits
         real = torch.isfinite(alone)
         assert torch.allclose(found[position][real], alone[real], atol=1e-5)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_outputs_that_are_no_numbers_are_not_scored(model: MTAModel, sets: dict[str, EvalSet], value: float) -> None:
+    broken = copy.deepcopy(model)
+    with torch.no_grad():
+        broken.heads.heads[2].bias.fill_(value)  # type: ignore[union-attr]
+    with pytest.raises(TrainingError, match=r"outputs are NaN or infinite for \d+ of a batch of \d+ rows \(tasks: stars\)"):
+        evaluate(broken, sets, tokenizer=tiny_tokenizer(), batch_size=8)
 
 
 def test_evaluation_turns_dropout_off(model: MTAModel, sets: dict[str, EvalSet]) -> None:

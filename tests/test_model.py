@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import copy
 import pickle
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from tests.nn.equipped import IDS_BS, MASK_BS, NAMES, TASKS_B, base_model, equipped, hidden, randomise
 from tests.tiny import FAMILY_NAMES
+from transformers import BertForSequenceClassification
 
 from alter.errors import AlterError, ConfigError, ModelError, TaskError
 from alter.model import MTAModel, choose_sites, equip
 from alter.nn.mta import MTA
+from alter.presets import PRESETS
 
 PRESET_NAMES = ("alter", "alter-lite")
 TASKS = {"intent": 3, "urgency": 2, "mood": 5, "score": 1}
@@ -271,7 +275,7 @@ def test_only_the_named_groups_train() -> None:
     assert {name for name, p in model.named_parameters() if p.requires_grad} == set(trainable)
     assert all(".gate." in name or ".adapters.4." in name or ".adapters.5." in name for name in trainable)
     number = sum(parameter.numel() for parameter in trainable.values())
-    assert model.print_trainable_parameters().startswith(f"trainable params: {number:,} || all params: ")
+    assert model.describe_trainable().startswith(f"trainable params: {number:,} || all params: ")
 
 
 def test_an_equipped_model_can_be_pickled_and_read_back() -> None:
@@ -367,6 +371,86 @@ def test_a_model_that_cuts_rows_into_pieces_is_refused() -> None:
     base.config.chunk_size_feed_forward = 3
     with pytest.raises(ModelError, match=r"config.chunk_size_feed_forward is 3.*load it with chunk_size_feed_forward=0"):
         equip(base, tasks=NAMES)
+
+
+# ---- what equip leaves behind, and its page --------------------------------------------------------------------------
+
+
+def test_labels_by_the_name_of_transformers_are_refused() -> None:
+    with pytest.raises(TaskError, match=r"labels=.* was given, but an MTAModel takes label_ids=.* and targets="):
+        equipped(tasks=TASKS)(IDS_BS, MASK_BS, task_ids=TASKS_B, labels=torch.zeros(5))
+
+
+@both_presets
+@both_routers
+def test_an_equipped_model_has_the_dtype_of_its_base_and_runs(preset: Any, router: Any) -> None:
+    model = equip(base_model(dtype=torch.bfloat16), tasks=TASKS, preset=preset)
+    model.router = router
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.bfloat16}
+    assert model(IDS_BS, MASK_BS, task_ids=TASKS_B, targets=torch.zeros(5)).loss.isfinite()
+
+
+def test_an_equipped_model_is_where_its_base_is() -> None:
+    model = equip(base_model().to("meta"), tasks=TASKS)
+    assert {tensor.device.type for tensor in [*model.mtas[0].parameters(), *model.heads.parameters()]} == {"meta"}  # type: ignore[union-attr]
+
+
+def test_a_model_with_a_head_of_its_own_is_refused() -> None:
+    headed = BertForSequenceClassification(base_model().config)
+    with pytest.raises(ModelError, match=r"BertForSequenceClassification has a head .*\(BertModel\). Load it with AutoModel"):
+        equip(headed, tasks=NAMES)
+    assert equip(headed.base_model, tasks=NAMES).site_positions == [0, 1]
+
+
+@both_presets
+def test_equip_leaves_trainable_what_stage_one_trains(preset: Any) -> None:
+    model = equip(base_model(), tasks=TASKS, preset=preset)
+    trainable = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    trains = PRESETS[preset]["stages"]["stage1"]["trains"]
+    groups = model.parameter_groups()
+    assert trainable == {name for group in trains for name in groups[group]}
+    assert ("backbone.embeddings.word_embeddings.weight" in trainable) == (preset == "alter")
+
+
+@pytest.mark.parametrize(
+    ("mta", "message"),
+    [
+        ({"num_adapters": 9}, r"equip\(mta=...\): mta.num_adapters is 9, but there are 4 task\(s\)"),
+        ({"gate": {"kind": "one_hot"}}, r"mta.gate.kind one_hot gives shared adapters no weight"),
+        ({"selector": {"kind": "outputs"}}, r"mta.selector.kind is outputs, which weighs what a selector has mixed"),
+        ({"adapter": {"kind": "ffn_clone"}, "selector": {"kind": "task"}}, r"starts them equal, so that they would stay equal"),
+    ],
+)
+def test_equip_refuses_what_a_recipe_refuses(mta: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        equip(base_model(), tasks=NAMES, mta=mta)
+
+
+@pytest.mark.parametrize("gate", ["task", "linear"])
+def test_shared_copies_grow_apart_and_other_adapters_start_with_equal_weights(gate: str) -> None:
+    def model_of(kind: str) -> MTAModel:
+        return equipped({"adapter": {"kind": kind}, "gate": {"kind": gate}}, tasks=TASKS, router="gate")
+
+    torch.testing.assert_close(hidden(model_of("ffn_clone")), base_output("bert"), rtol=0, atol=1e-10)
+    model = model_of("ffn_clone")
+    model(IDS_BS, MASK_BS, task_ids=TASKS_B, targets=torch.ones(5)).loss.backward()
+    first, second = (model.mtas[0].bank.get_parameter(f"adapters.{place}.weights.0").grad for place in (4, 5))
+    assert first is not None
+    assert second is not None
+    assert (first - second).abs().max() > 1e-3 * first.abs().max() > 0
+    for kind in ("lora", "bottleneck"):
+        assert not any(mta.gate.get_parameter("shared_logits_TM").any() for mta in model_of(kind).mtas)
+
+
+def test_the_training_loop_of_its_how_to_page_learns() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "how-to" / "equip.md").read_text(encoding="utf-8")
+    [code] = re.findall(r"^```python\n(.*?)^```", page, flags=re.DOTALL | re.MULTILINE)
+    torch.manual_seed(0)
+    names: dict[str, Any] = {}
+    exec(code, names)  # noqa: S102 - our own page
+    assert names["stage1"][-1] < 0.7 * names["stage1"][0]
+    assert names["stage2"][-1] < names["stage1"][0]
+    assert names["logits"].isinf().tolist() == [[False] * 3, [False, True, True]] * 2
 
 
 def test_every_message_above_is_one_that_a_user_can_mend() -> None:

@@ -8,8 +8,12 @@ import torch
 from tests.recipes import toy
 
 import alter
-from alter.errors import CheckpointError, DataError, TaskError
+from alter.checkpoint import choose_device
+from alter.data import encode as data_encode
+from alter.data.encode import Features
+from alter.errors import CheckpointError, ConfigError, DataError, TaskError
 from alter.predict import Prediction, Predictor, adapter_names, mean_weights
+from alter.tasks.example import Example
 from alter.training.run import Run, train
 
 TEXTS = ["we love it", "the bank and the card", "they hate this", "a bill from you please"]
@@ -105,6 +109,53 @@ def test_gate_weights_name_every_adapter_and_the_task_s_own_has_stage_1_s_weight
         assert weights == {name: float(name == task) for name in weights}
         assert all(0.0 < weight < 1.0 for weight in shared) == (predictor.model.router == "gate")
     assert predictor.predict("mood", TEXTS[:1])[0].gate_weights == {}
+
+
+def test_gate_weights_are_recorded_only_where_asked_for_and_not_kept(
+    predictor: Predictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predictor.predict("mood", TEXTS, gate_weights=True)
+    assert predictor.model.state.recorded == {}
+    monkeypatch.setattr(predictor.model, "record_weights", lambda: pytest.fail("recorded without being asked"))
+    assert predictor.predict("mood", TEXTS[:1])[0].label
+
+
+def test_each_task_s_inputs_are_tokenised_in_one_call(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[list[str]] = []
+
+    def encode(examples: list[Example], *args: Any, **kwargs: Any) -> list[Features]:
+        calls.append([example.text for example in examples])
+        return data_encode.encode(examples, *args, **kwargs)
+
+    monkeypatch.setattr("alter.predict.encode", encode)
+    predictor.predict(["topic", "mood", "topic", "mood"], TEXTS)
+    assert [call for call in calls if call] == [[TEXTS[1], TEXTS[3]], [TEXTS[0], TEXTS[2]]]
+
+
+@pytest.mark.parametrize("task", ["mood", "stars"])
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_a_broken_model_is_told_and_no_nan_is_answered(run: Run, task: str, number: float) -> None:
+    predictor = run.load()
+    with torch.no_grad():
+        for parameter in predictor.model.parameter_groups()["heads"].values():
+            parameter.fill_(number)
+    with pytest.raises(CheckpointError, match=rf"the model is broken: its outputs for task '{task}' are \[.*not finite numbers"):
+        predictor.predict(task, TEXTS)
+
+
+def test_the_device_is_cuda_where_there_is_one_and_otherwise_the_cpu(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert alter.load(run.folder).model.device == torch.device("cpu")
+    assert choose_device() == choose_device("cpu") == torch.device("cpu")
+    with pytest.raises(ConfigError, match=r"this machine has no device 'cuda'; allowed: cpu\."):
+        alter.load(run.folder, device="cuda")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert choose_device() == torch.device("cuda")
+    assert choose_device(torch.device("cuda", 1)) == torch.device("cuda:1")
+    with pytest.raises(ConfigError, match=r"no device 'cuda:2'; allowed: cpu, cuda, cuda:0, cuda:1\."):
+        choose_device("cuda:2")
 
 
 def test_the_weights_of_the_paper_s_gate_sum_to_one(tmp_path: Path) -> None:

@@ -177,6 +177,13 @@ def test_stage2_alone_is_refused() -> None:
             ["mta.num_adapters=1", "mta.selector.num_owned=2"],
             "mta.selector.num_owned is 2, but there are 1 task adapters; lower it to at most 1",
         ),
+        (["mta.gate.kind=outputs", "mta.gate.top_k=1"], "mta.gate.top_k is 1, but kind outputs does not read it; leave it out"),
+        (["mta.selector.top_k=2"], "mta.selector.top_k is 2, but kind one_hot does not read it"),
+        (["mta.gate.top_k=1"], "but over: shared keeps stage 1's weights on task adapters; set mta.gate.over: all"),
+        (
+            ["mta.gate.temperature=2"],
+            "mta.gate.temperature is 2.0, but kind task does not read it; set mta.gate.temperature: 1.0",
+        ),
         (["mta.num_shared=0", "mta.gate.kind=outputs"], "mta.gate.kind outputs weighs shared adapters, but mta.num_shared is 0"),
         (
             ["mixture.kind=size"],
@@ -395,6 +402,28 @@ def test_a_lone_task_owns_its_one_adapter_under_every_preset() -> None:
         "mta.selector.num_owned=3", preset="alter", tasks=two
     )
     assert resolve("mta.num_adapters=1", "mta.selector.kind=uniform", "mta.selector.num_owned=2", tasks=two).mta.num_adapters == 1
+
+
+def test_of_more_than_two_adapters_a_task_owns_all_but_one_at_most() -> None:
+    three = [task("a"), task("b"), task("c")]
+    assert resolve(preset="alter", tasks=three).mta.selector.num_owned == 2
+    message = complaint("mta.selector.num_owned=3", preset="alter", tasks=three)
+    assert "mta.selector.num_owned is 3, but there are 3 task adapters; lower it to at most 2" in message
+
+
+def test_settings_of_a_kind_that_reads_them_are_accepted() -> None:
+    assert resolve("mta.gate.over=all", "mta.gate.top_k=1").mta.gate.top_k == 1
+    mta = resolve("mta.selector={kind: task, top_k: 1, over: shared}").mta  # a selector does not read `over`
+    assert mta.selector.top_k == 1
+
+
+@pytest.mark.parametrize("kind", ["uniform", "task", "linear"])
+def test_copies_under_a_selector_that_keeps_them_equal_are_refused(kind: str) -> None:
+    copies = [f"mta.selector.kind={kind}", "mta.selector.temperature=1", "mta.adapter.kind=ffn_clone"]
+    message = complaint(*copies, tasks=[task("a"), task("b")])
+    assert f"mta.selector.kind is {kind}, which weighs all adapters alike at the start" in message
+    assert "Set mta.selector.kind: selector, or mta.adapter.kind: lora" in message
+    assert resolve(*copies).mta.selector.kind == kind, "one copy has no other to be equal to"
 
 
 def test_metrics_of_the_right_kind_with_their_labels_are_accepted() -> None:

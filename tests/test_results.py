@@ -89,7 +89,17 @@ def test_the_file_is_plain_json_with_the_schema_first(tmp_path: Path) -> None:
     assert content["splits"]["validation"]["tasks"]["caf\u00e9"]["metrics"]["accuracy"] == 70.0
     assert "caf\u00e9" in text
     assert text.endswith("}\n")
-    assert stat.S_IMODE(path.stat().st_mode) == 0o644
+
+
+@pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
+def test_the_umask_decides_who_may_read(tmp_path: Path, mask: int, mode: int) -> None:
+    path = tmp_path / "results.json"
+    before = os.umask(mask)
+    try:
+        write_results(results(), path)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(path.stat().st_mode) == mode
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import yaml
 from sklearn.metrics import accuracy_score
 from tests.recipes import toy, toy_rows, write_jsonl
 
-from alter.errors import CheckpointError, DataError, TaskError
+from alter.errors import CheckpointError, ConfigError, DataError, TaskError
 from alter.recipe import load_recipe
 from alter.results import SplitScores
 from alter.score import evaluate_model
@@ -134,6 +134,12 @@ def test_an_unknown_split_or_task_is_named_with_what_is_allowed(run: Run) -> Non
         TaskError, match=r"this model has no task 'moode'; allowed: mood, reply, stars, topic\. Did you mean 'mood'\?"
     ):
         evaluate_model(run.folder, tasks=["moode"])
+
+
+def test_an_unknown_device_is_named_with_what_is_allowed(run: Run) -> None:
+    assert evaluate_model(run.folder, device="cpu") == evaluate_model(run.folder)
+    with pytest.raises(ConfigError, match=r"this machine has no device 'gpu'; allowed: cpu"):
+        evaluate_model(run.folder, device="gpu")
 
 
 def test_a_split_without_rows_says_which_key_to_add(run: Run, tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ from transformers import PreTrainedTokenizerBase
 from alter.backbones._load import base_fingerprint, load_base
 from alter.config import Settings, parse
 from alter.data.encode import Scale
-from alter.errors import CheckpointError, ConfigError
+from alter.errors import CheckpointError, ConfigError, did_you_mean
 from alter.model import MTAModel
 from alter.nn.routing import Router
 from alter.recipe import HeadSettings, MTASettings
@@ -229,17 +229,33 @@ def model_folder(path: str | Path) -> Path:
     return folder / "model" if (folder / "model" / CONFIG).exists() else folder
 
 
-def load_model(path: str | Path, *, device: torch.device | str = "cpu") -> Loaded:
+def choose_device(device: torch.device | str | None = None) -> torch.device:
+    """Return the device to answer on: by default a CUDA device where there is one, otherwise the CPU.
+
+    Raises:
+        ConfigError: this machine has no such device.
+    """
+    cuda = [f"cuda:{position}" for position in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
+    allowed = ["cpu", *(["cuda"] if cuda else []), *cuda, *(["mps"] if torch.backends.mps.is_available() else [])]
+    chosen = str(device) if device is not None else "cuda" if cuda else "cpu"
+    if chosen not in allowed:
+        raise ConfigError(f"this machine has no device '{chosen}'; {did_you_mean(chosen, allowed)}")
+    return torch.device(chosen)
+
+
+def load_model(path: str | Path, *, device: torch.device | str | None = None) -> Loaded:
     """Load a model directory onto its base.
 
     Args:
         path: a model directory, or the run directory above it.
-        device: where to put the model.
+        device: where to put the model; by default a CUDA device where there is one, otherwise the CPU.
 
     Raises:
+        ConfigError: this machine has no such device.
         CheckpointError: truncated, foreign, or its base is another model now.
         ModelError: the base cannot be loaded.
     """
+    chosen = choose_device(device)
     folder = model_folder(path)
     config = load_config(folder)
     base, tokenizer = load_base(config.base.name, revision=config.base.revision)
@@ -257,7 +273,7 @@ def load_model(path: str | Path, *, device: torch.device | str = "cpu") -> Loade
         raise CheckpointError(f"{folder / CONFIG}: {error}. {CHANGED}") from None
     _load_parameters(model, config, folder)
     model.router = config.router
-    model.to(device)
+    model.to(chosen)
     model.eval()
     scales = {task: Scale(mean=mean, std=std) for task, (mean, std) in config.scales.items()}
     return Loaded(config=config, model=model, tokenizer=tokenizer, scales=scales)

@@ -14,6 +14,7 @@ from transformers import PreTrainedTokenizerBase
 
 from alter.data.batch import batches_by_length, collate
 from alter.data.encode import Features, Scale
+from alter.errors import TrainingError
 from alter.metrics import METRICS, metric_traits
 from alter.model import MTAModel
 from alter.results import SplitScores, TaskScore, average
@@ -40,13 +41,26 @@ class EvalSet:
 def outputs_of(
     model: MTAModel, rows: Sequence[Features], *, tokenizer: PreTrainedTokenizerBase, batch_size: int
 ) -> list[torch.Tensor]:
-    """Return the outputs of each row's head, (C,) on the CPU, in the order of `rows`; the tasks may be mixed."""
+    """Return the outputs of each row's head, (C,) on the CPU, in the order of `rows`; the tasks may be mixed.
+
+    Raises:
+        TrainingError: an output is NaN or infinite, so there is nothing to score.
+    """
+    assert model.heads is not None
     model.eval()
     found: dict[int, torch.Tensor] = {}
     with torch.inference_mode():
         for positions in batches_by_length(rows, batch_size):
             batch = collate([rows[position] for position in positions], tokenizer).to(model.device)
             logits_BC = model(**batch.inputs, task_ids=batch.task_ids_B).logits
+            real_BC = model.heads.real_TC.index_select(0, batch.task_ids_B)  # padding is -inf by design
+            broken_B = (real_BC & ~torch.isfinite(logits_BC)).any(-1)
+            if broken_B.any():
+                broken = sorted({model.task_names[task] for task in batch.task_ids_B[broken_B].tolist()})
+                raise TrainingError(
+                    f"the model's outputs are NaN or infinite for {int(broken_B.sum())} of a batch of {len(positions)} rows (tasks: "
+                    f"{', '.join(broken)}), only finite numbers can be scored; train it again with lower learning_rates"
+                )
             found.update(zip(positions, logits_BC.float().cpu(), strict=True))
     return [found[position] for position in range(len(rows))]
 

@@ -26,8 +26,9 @@ from alter.nn.heads import HeadBank
 from alter.nn.losses import NOT_A_CLASS, row_losses
 from alter.nn.mta import MTA, attach, detach
 from alter.nn.routing import Route, Router, RoutingState
+from alter.nn.site import projection_weight
 from alter.presets import PRESETS
-from alter.recipe import HeadSettings, MTASettings, Trained
+from alter.recipe import HeadSettings, MTASettings, Trained, check_mta
 
 
 @dataclass
@@ -35,9 +36,9 @@ class MTAOutput(ModelOutput):
     """What a forward pass returns.
 
     Attributes:
-        loss: mean over rows, where labels were given.
+        loss: mean over the rows that count, where labels were given; 0 where none counts.
         logits: (B, C), -inf where a row's task has no such output; None without heads.
-        losses: (B,), where labels were given.
+        losses: (B,), where labels were given; 0 for rows that do not count.
         last_hidden_state: (B, S, D).
     """
 
@@ -58,7 +59,7 @@ class MTAModel(nn.Module):
         heads: the heads' settings.
 
     Raises:
-        ModelError: the model's family is unknown, or it carries an MTA already.
+        ModelError: the model's family is unknown, or it has a head or carries an MTA already.
         ConfigError: the sites do not exist in this model.
     """
 
@@ -83,10 +84,11 @@ class MTAModel(nn.Module):
         self.ffns = [ffns[position] for position in self.site_positions]
         for ffn, position in zip(self.ffns, self.site_positions, strict=True):
             mta = MTA(ffn, settings, num_tasks=len(self.task_names), state=self.state, position=position)
-            attach(backbone, ffn, mta)
+            attach(backbone, ffn, mta.to(projection_weight(ffn.down)))
         self.backbone = backbone
         width = backbone.config.hidden_size
-        self.heads = None if num_outputs is None else HeadBank(width, num_outputs, self.head_settings)
+        last = projection_weight(self.ffns[-1].down)
+        self.heads = None if num_outputs is None else HeadBank(width, num_outputs, self.head_settings).to(last)
         self.label_smoothing = 0.0
 
     @property
@@ -141,10 +143,19 @@ class MTAModel(nn.Module):
             input_ids: (B, S) token ids.
             attention_mask: (B, S), 1 for tokens and 0 for padding; None: no padding.
             task_ids: (B,) task of each row.
-            label_ids: (B,) class of each row, -100 for regression rows; gives a loss.
-            targets: (B,) standardised targets of regression rows.
+            label_ids: (B,) class of each row of a task with several outputs, -100 where it has none and does not count; gives a
+                loss. None: no such row counts.
+            targets: (B,) standardised targets of the rows of tasks with one output (regressions); gives a loss. None: 0, the mean.
             backbone_inputs: further inputs of the stock model, e.g. token_type_ids.
+
+        Raises:
+            TaskError: `labels` was given, or task_ids do not fit the rows or the tasks.
         """
+        if "labels" in backbone_inputs:
+            raise TaskError(
+                "labels=... was given, but an MTAModel takes label_ids=... (class of each row, -100 for none) and targets=... "
+                "(number of each regression row); rename it"
+            )
         self._check_task_ids(input_ids, task_ids)
         with self._routed(Route(task_ids_B=task_ids, mask_BS=attention_mask)):
             out = self.backbone(input_ids=input_ids, attention_mask=attention_mask, **backbone_inputs)
@@ -152,11 +163,15 @@ class MTAModel(nn.Module):
             if self.heads is None:
                 return MTAOutput(last_hidden_state=hidden_BSD)
             logits_BC = self.heads(hidden_BSD, task_ids, attention_mask)
-        losses_B = None
-        if label_ids is not None:
-            targets = torch.zeros_like(logits_BC[:, 0]) if targets is None else targets
-            losses_B = row_losses(logits_BC, label_ids, targets, label_smoothing=self.label_smoothing if self.training else 0.0)
-        loss = None if losses_B is None else losses_B.mean()
+            is_regression_B = self.heads.is_regression_T.index_select(0, task_ids)
+        if label_ids is None and targets is None:
+            return MTAOutput(logits=logits_BC, last_hidden_state=hidden_BSD)
+        label_ids = torch.full_like(task_ids, NOT_A_CLASS) if label_ids is None else label_ids
+        targets = torch.zeros_like(logits_BC[:, 0]) if targets is None else targets
+        smoothing = self.label_smoothing if self.training else 0.0
+        losses_B = row_losses(logits_BC, label_ids, targets, is_regression_B=is_regression_B, label_smoothing=smoothing)
+        num_counted = (is_regression_B | (label_ids != NOT_A_CLASS)).sum()
+        loss = losses_B.sum() / num_counted.clamp_min(1)
         return MTAOutput(loss=loss, logits=logits_BC, losses=losses_B, last_hidden_state=hidden_BSD)
 
     @staticmethod
@@ -256,15 +271,20 @@ class MTAModel(nn.Module):
         counts = {str(group): sum(p.numel() for p in members.values()) for group, members in self.parameter_groups().items()}
         return {**counts, "total": sum(parameter.numel() for parameter in self.parameters())}
 
-    def print_trainable_parameters(self) -> str:
-        """Return a line that says how much of the model trains, as PEFT's method of this name prints it."""
+    def describe_trainable(self) -> str:
+        """Return a line that says how much of the model trains, as PEFT's `print_trainable_parameters` words it."""
         trainable = sum(parameter.numel() for parameter in self.parameters() if parameter.requires_grad)
         total = sum(parameter.numel() for parameter in self.parameters())
         return f"trainable params: {trainable:,} || all params: {total:,} || trainable%: {100 * trainable / total:.4f}"
 
 
 def _check_free(backbone: PreTrainedModel) -> None:
-    """Refuse a model that is equipped already, whichever its sites, and one that hands its FFNs pieces of a row."""
+    """Refuse a model with a head, one that is equipped already, whichever its sites, and one that hands its FFNs pieces of a row."""
+    if (bare := getattr(backbone, "base_model", backbone)) is not backbone:
+        raise ModelError(
+            f"{type(backbone).__name__} has a head of its own, and an MTAModel brings one per task; allowed: the model without a "
+            f"head ({type(bare).__name__}). Load it with AutoModel.from_pretrained"
+        )
     equipped = [name for name, module in backbone.named_modules() if isinstance(module, MTA)]
     if equipped:
         raise ModelError(f"the model already carries an MTA ({equipped[0]}); load the base model afresh, or call unequip() first")
@@ -324,10 +344,10 @@ def equip(
     mta: Mapping[str, Any] | None = None,
     heads: Mapping[str, Any] | None = None,
 ) -> MTAModel:
-    """Equip a stock transformers model in place.
+    """Equip a stock transformers model in place, on its device and in its dtype; what the preset's stage 1 trains is trainable.
 
     Args:
-        model: the stock model, e.g. from `AutoModel.from_pretrained`.
+        model: the stock model without a head, e.g. from `AutoModel.from_pretrained`.
         tasks: task names (the hidden states are the output), or task name -> number of outputs (encoder-only: one head per task;
             1 output is a regression).
         preset: what the MTA is, unless `mta` says otherwise.
@@ -335,16 +355,22 @@ def equip(
         heads: the heads' settings, e.g. `{"pooling": "cls"}`.
 
     Raises:
-        ConfigError: no tasks, a task twice or without outputs, an unknown preset or setting.
-        ModelError: the model's family is unknown, or it carries an MTA already.
+        ConfigError: no tasks, a task twice or without outputs, an unknown preset or setting, or settings that do not fit.
+        ModelError: the model's family is unknown, or it has a head or carries an MTA already.
     """
     if preset not in PRESETS:
         raise ConfigError(f"unknown preset '{preset}'; {did_you_mean(preset, PRESETS)}")
     _check_tasks(tasks)
     settings = parse(MTASettings, merge(PRESETS[preset]["mta"], mta or {}), where="equip(mta=...)")
+    try:
+        check_mta(settings, num_tasks=len(tasks))
+    except ValueError as error:
+        raise ConfigError(f"equip(mta=...): {error}") from None
     head_settings = parse(HeadSettings, dict(heads or {}), where="equip(heads=...)")
     num_outputs = list(tasks.values()) if isinstance(tasks, Mapping) else None
-    return MTAModel(model, task_names=list(tasks), settings=settings, num_outputs=num_outputs, heads=head_settings)
+    equipped = MTAModel(model, task_names=list(tasks), settings=settings, num_outputs=num_outputs, heads=head_settings)
+    equipped.set_trainable(PRESETS[preset]["stages"]["stage1"]["trains"])
+    return equipped
 
 
 __all__ = ["NOT_A_CLASS", "MTAModel", "MTAOutput", "ModelError", "choose_sites", "equip"]

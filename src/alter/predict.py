@@ -10,6 +10,7 @@ Shapes: B rows, L sites, E adapters, C outputs of the largest task.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ import torch
 from alter.checkpoint import AlterConfig, Loaded, load_model
 from alter.data.batch import batches_by_length, collate
 from alter.data.encode import Features, Scale, encode
-from alter.errors import DataError, TaskError, did_you_mean
+from alter.errors import CheckpointError, DataError, TaskError, did_you_mean
 from alter.evaluation import answer
 from alter.gatemap import over_tokens
 from alter.model import MTAModel
@@ -108,39 +109,56 @@ class Predictor:
         Raises:
             TaskError: a task is unknown, or the numbers of tasks and inputs differ.
             DataError: an input is empty or lacks a column.
+            CheckpointError: the model's outputs are no finite numbers.
         """
         if isinstance(inputs, str | Mapping):
             raise DataError(f"predict got one {'text' if isinstance(inputs, str) else 'row'}; give a list of inputs, e.g. [text]")
         names = [task] * len(inputs) if isinstance(task, str) else list(task)
         if len(names) != len(inputs):
             raise TaskError(f"{len(names)} tasks for {len(inputs)} inputs; give one task, or one for each input")
-        rows = [self._encode(name, given, position) for position, (name, given) in enumerate(zip(names, inputs, strict=True))]
+        rows = self._encode(names, inputs)
         found: dict[int, Prediction] = {}
         for positions in batches_by_length(rows, batch_size):
             chosen = [rows[position] for position in positions]
             found.update(zip(positions, self._answer(chosen, gate_weights=gate_weights), strict=True))
         return [found[position] for position in range(len(rows))]
 
-    def _encode(self, name: str, given: Input, position: int) -> Features:
+    def _encode(self, names: Sequence[str], inputs: Sequence[Input]) -> list[Features]:
+        """Return the inputs' features in their order; each task's inputs are tokenised in one call."""
+        pairs = zip(names, inputs, strict=True)
+        examples = [self._example(name, given, position) for position, (name, given) in enumerate(pairs)]
+        found: dict[int, Features] = {}
+        for task_id, (name, spec) in enumerate(self._specs.items()):
+            mine = [position for position, example in enumerate(examples) if example.task == name]
+            encoded = encode(
+                [examples[position] for position in mine],
+                spec,
+                task_id=task_id,
+                tokenizer=self.tokenizer,
+                max_length=self.config.max_length,
+            )
+            found.update(zip(mine, encoded, strict=True))
+        return [found[position] for position in range(len(examples))]
+
+    def _example(self, name: str, given: Input, position: int) -> Example:
         spec = self.task(name)
         if not isinstance(given, str | Mapping):
             raise DataError(
                 f"input {position + 1} is a {type(given).__name__} ({given!r}); an input is a text, or a row: {{'text': ...}}"
             )
         text, text_pair = render_inputs(spec, given, place=f"input {position + 1}")
-        example = Example(task=name, text=text, text_pair=text_pair)
-        task_id = self.tasks.index(name)
-        [features] = encode([example], spec, task_id=task_id, tokenizer=self.tokenizer, max_length=self.config.max_length)
-        return features
+        return Example(task=name, text=text, text_pair=text_pair)
 
     def _answer(self, rows: Sequence[Features], *, gate_weights: bool) -> list[Prediction]:
         batch = collate(rows, self.tokenizer).to(self.model.device)
         self.model.eval()
-        with torch.inference_mode(), self.model.record_weights() as recorded:
+        with torch.inference_mode(), ExitStack() as stack:
+            recorded = stack.enter_context(self.model.record_weights()) if gate_weights else {}
             logits_BC = self.model(**batch.inputs, task_ids=batch.task_ids_B).logits.float().cpu()
         weights: list[Mapping[str, float]] = [{} for _ in rows]
         if gate_weights:
             weights = self._named(mean_weights(recorded, batch.inputs["attention_mask"]))
+            recorded.clear()  # the model would keep them until the next recording
         return [self._prediction(row, logits_BC[position], weights=weights[position]) for position, row in enumerate(rows)]
 
     def _named(self, weights_BE: torch.Tensor) -> list[Mapping[str, float]]:
@@ -149,6 +167,12 @@ class Predictor:
 
     def _prediction(self, row: Features, output_C: torch.Tensor, *, weights: Mapping[str, float]) -> Prediction:
         spec = self.config.tasks[row.task_id]
+        mine = output_C[: 1 if spec.labels is None else len(spec.labels)]
+        if not mine.isfinite().all():
+            raise CheckpointError(
+                f"the model is broken: its outputs for task '{spec.name}' are {mine.tolist()[:5]}, "
+                f"not finite numbers; its weights are damaged or its training diverged. Copy the model again, or train again"
+            )
         given = answer(output_C, spec, self.scale(spec.name))
         if isinstance(given, float):
             return Prediction(task=spec.name, value=given, truncated=row.truncated, gate_weights=weights)
@@ -172,14 +196,15 @@ def mean_weights(recorded: Mapping[int, torch.Tensor], mask_BS: torch.Tensor) ->
     return torch.stack([over_tokens(weights, mask_BS) for weights in recorded.values()]).mean(0).cpu()
 
 
-def load(path: str | Path, *, device: torch.device | str = "cpu") -> Predictor:
+def load(path: str | Path, *, device: torch.device | str | None = None) -> Predictor:
     """Load a run directory or a model directory.
 
     Args:
         path: the run directory, or its `model/` folder.
-        device: where to put the model.
+        device: where to put the model; by default a CUDA device where there is one, otherwise the CPU.
 
     Raises:
+        ConfigError: this machine has no such device.
         CheckpointError: missing, truncated, foreign, or its base is another model now.
         ModelError: the base cannot be loaded.
     """

@@ -27,6 +27,13 @@ ONLY_GATES = frozenset({"outputs"})
 """Kinds that cannot select: they start from a selector's weights."""
 OWNERS = frozenset({"one_hot", "selector"})
 """Kinds that weigh by who owns an adapter (`num_owned`): shared adapters, which nobody owns, get no weight from them."""
+ALIKE = frozenset({"uniform", "task", "linear"})
+"""Kinds that, as a selector, start with equal weights: adapters that start equal would stay equal under them."""
+COPIES = frozenset({"ffn_clone"})
+"""Adapter kinds whose adapters start equal."""
+NO_TOP_K = frozenset({"one_hot", "uniform", "outputs"})
+NO_TEMPERATURE = frozenset({"one_hot", "uniform", "task", "linear", "outputs"})
+"""Kinds that read no `top_k`, and no `temperature`."""
 
 
 class AdapterSettings(Settings):
@@ -35,7 +42,7 @@ class AdapterSettings(Settings):
     kind: str = "lora"
     """`lora` (on the FFN's own projections), `bottleneck` (parallel to the FFN) or `ffn_clone` (a copy of the FFN)."""
     r: int = pydantic.Field(default=16, ge=1)
-    """Rank (lora) or inner width (bottleneck); ffn_clone has the FFN's own width."""
+    """Rank (lora) or inner width (bottleneck); ffn_clone has the FFN's own width and reads neither r nor lora_alpha."""
     lora_alpha: float = pydantic.Field(default=16.0, gt=0)
     """LoRA's scale is lora_alpha / r; the other kinds have scale 1."""
     dropout: float = pydantic.Field(default=0.0, ge=0, lt=1)
@@ -53,7 +60,7 @@ class GateSettings(Settings):
     kind: str
     """`one_hot`, `uniform`, `selector`, `task`, `linear` or `outputs`."""
     temperature: float = pydantic.Field(default=1.0, gt=0)
-    """Temperature of the softmax (kind selector)."""
+    """Temperature of the softmax (kind selector; the other kinds have none, and refuse any but 1)."""
     own_logit: float | None = None
     """Starting logit of an owned adapter (kind selector); by default such that the owned adapters get `own_weight`."""
     other_logit: float = 0.0
@@ -61,13 +68,14 @@ class GateSettings(Settings):
     own_weight: float = pydantic.Field(default=0.9, gt=0, lt=1)
     """Starting weight of the owned adapters together, where `own_logit` is not given (kind selector)."""
     num_owned: int = pydantic.Field(default=1, ge=1)
-    """Adapters that a task owns: its own and the next ones, wrapping around (kinds one_hot, selector); a lone task owns one."""
+    """Adapters that a task owns: its own and the next ones, wrapping around (kinds one_hot, selector). Of N > 2 task adapters at
+    most N - 1; of two, and as a lone task, it owns one, even where this is 2: owning all would tell no two tasks apart."""
     granularity: Literal["token", "sequence"] = "sequence"
     """What a `linear` gate reads: each token's state, or the mean over the row's tokens."""
     over: Literal["shared", "all"] = "all"
     """Re-weigh all adapters, or keep stage 1's weights for task adapters and weigh the shared ones only (task, linear)."""
     top_k: int | None = pydantic.Field(default=None, ge=1)
-    """Keep only the k largest weights over task adapters, renormalised (kinds selector, task, linear)."""
+    """Keep only the k largest weights over task adapters, renormalised (kinds selector, task, linear; a gate needs over: all)."""
 
     @pydantic.field_validator("kind")
     @classmethod
@@ -252,8 +260,7 @@ class Recipe(Settings):
     @pydantic.model_validator(mode="after")
     def _fits_together(self) -> Recipe:
         self._check_tasks()
-        self._check_gates()
-        self._check_num_adapters()
+        check_mta(self.mta, num_tasks=len(self.tasks))
         if "stage1" not in self.stages:
             raise ValueError("stages has no stage1; stage 2 builds on it")
         return self
@@ -270,38 +277,80 @@ class Recipe(Settings):
         if self.mixture.kind == "weights" and missing:
             raise ValueError(f"mixture.kind is weights, but tasks {missing} have no weight")
 
-    def _check_gates(self) -> None:
-        selector, gate, num_shared = self.mta.selector.kind, self.mta.gate.kind, self.mta.num_shared
-        if selector in ONLY_GATES:
-            allowed = ", ".join(name for name in GATES.names() if name not in ONLY_GATES)
+
+def check_mta(mta: MTASettings, *, num_tasks: int) -> None:
+    """Refuse settings of an MTA that do not fit each other or the number of tasks.
+
+    Raises:
+        ValueError: with the setting, the value seen and the remedy.
+    """
+    _check_kinds(mta)
+    _check_num_adapters(mta, num_tasks)
+    for role, settings in (("selector", mta.selector), ("gate", mta.gate)):
+        _check_read(role, settings)
+    alike = (mta.num_adapters or num_tasks) > 1 and mta.selector.kind in ALIKE
+    if alike and mta.adapter.kind in COPIES:
+        raise ValueError(
+            f"mta.selector.kind is {mta.selector.kind}, which weighs all adapters alike at the start, but mta.adapter.kind "
+            f"{mta.adapter.kind} starts them equal, so that they would stay equal; allowed: {', '.join(sorted(OWNERS))}. "
+            f"Set mta.selector.kind: selector, or mta.adapter.kind: lora"
+        )
+
+
+def _check_kinds(mta: MTASettings) -> None:
+    selector, gate, num_shared = mta.selector.kind, mta.gate.kind, mta.num_shared
+    if selector in ONLY_GATES:
+        allowed = ", ".join(name for name in GATES.names() if name not in ONLY_GATES)
+        raise ValueError(
+            f"mta.selector.kind is {selector}, which weighs what a selector has mixed; allowed: {allowed}. "
+            f"Use {selector} as mta.gate.kind"
+        )
+    if num_shared == 0 and gate == "outputs":
+        raise ValueError("mta.gate.kind outputs weighs shared adapters, but mta.num_shared is 0; raise it, or use kind task")
+    if num_shared > 0 and gate in OWNERS:
+        raise ValueError(
+            f"mta.gate.kind {gate} gives shared adapters no weight, but mta.num_shared is {num_shared}; "
+            f"set mta.num_shared: 0, or use kind task"
+        )
+
+
+def _check_num_adapters(mta: MTASettings, num_tasks: int) -> None:
+    given = mta.num_adapters
+    if given is not None and given > num_tasks:
+        raise ValueError(
+            f"mta.num_adapters is {given}, but there are {num_tasks} task(s) to own them; "
+            f"lower it, or leave it out for one per task"
+        )
+    if given is None and num_tasks == 1:
+        return  # a lone task owns the one adapter, whatever its preset says of several tasks
+    num_adapters = given or num_tasks
+    most = num_adapters - 1 if num_adapters > 2 else num_adapters
+    for role, settings in (("selector", mta.selector), ("gate", mta.gate)):
+        if settings.kind in OWNERS and settings.num_owned > most:
             raise ValueError(
-                f"mta.selector.kind is {selector}, which weighs what a selector has mixed; allowed: {allowed}. "
-                f"Use {selector} as mta.gate.kind"
-            )
-        if num_shared == 0 and gate == "outputs":
-            raise ValueError("mta.gate.kind outputs weighs shared adapters, but mta.num_shared is 0; raise it, or use kind task")
-        if num_shared > 0 and gate in OWNERS:
-            raise ValueError(
-                f"mta.gate.kind {gate} gives shared adapters no weight, but mta.num_shared is {num_shared}; "
-                f"set mta.num_shared: 0, or use kind task"
+                f"mta.{role}.num_owned is {settings.num_owned}, but there are {num_adapters} task adapters; "
+                f"lower it to at most {most}"
             )
 
-    def _check_num_adapters(self) -> None:
-        num_tasks, given = len(self.tasks), self.mta.num_adapters
-        if given is not None and given > num_tasks:
-            raise ValueError(
-                f"mta.num_adapters is {given}, but there are {num_tasks} task(s) to own them; "
-                f"lower it, or leave it out for one per task"
-            )
-        if given is None and num_tasks == 1:
-            return  # a lone task owns the one adapter, whatever its preset says of several tasks
-        num_adapters = given or num_tasks
-        for name, settings in (("selector", self.mta.selector), ("gate", self.mta.gate)):
-            if settings.kind in OWNERS and settings.num_owned > num_adapters:
-                raise ValueError(
-                    f"mta.{name}.num_owned is {settings.num_owned}, but there are {num_adapters} task adapters; "
-                    f"lower it to at most {num_adapters}"
-                )
+
+def _check_read(role: str, settings: GateSettings) -> None:
+    """Refuse a setting that the chosen kind does not read."""
+    kind = settings.kind
+    if settings.top_k is not None and kind in NO_TOP_K:
+        raise ValueError(
+            f"mta.{role}.top_k is {settings.top_k}, but kind {kind} does not read it; leave it out, or use kind selector, task or "
+            f"linear"
+        )
+    if settings.top_k is not None and role == "gate" and kind in ("task", "linear") and settings.over == "shared":
+        raise ValueError(
+            f"mta.gate.top_k is {settings.top_k}, but over: shared keeps stage 1's weights on task adapters; "
+            f"set mta.gate.over: all, or leave top_k out"
+        )
+    if settings.temperature != 1.0 and kind in NO_TEMPERATURE:
+        raise ValueError(
+            f"mta.{role}.temperature is {settings.temperature}, but kind {kind} does not read it; "
+            f"set mta.{role}.temperature: 1.0, or use kind selector"
+        )
 
 
 def _check(registry: Registry, name: str) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import os
-import tempfile
+import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -145,29 +145,28 @@ def read_results(path: Path) -> Results:
 
 def write_json(content: object, path: Path) -> None:
     """Write JSON atomically: to a file beside it, flushed to disk, then renamed. A number that is not finite becomes null."""
-    write_text(json.dumps(_finite(content), indent=2, ensure_ascii=False, allow_nan=False) + "\n", path)
+    write_text(json.dumps(finite(content), indent=2, ensure_ascii=False, allow_nan=False) + "\n", path)
 
 
-def _finite(content: Any) -> Any:
+def finite(content: Any) -> Any:
     """Return `content` with null for NaN and infinities, which JSON cannot say and other readers refuse."""
     if isinstance(content, dict):
-        return {key: _finite(value) for key, value in content.items()}
+        return {key: finite(value) for key, value in content.items()}
     if isinstance(content, list | tuple):
-        return [_finite(value) for value in content]
+        return [finite(value) for value in content]
     return None if isinstance(content, float) and not math.isfinite(content) else content
 
 
 def write_text(text: str, path: Path) -> None:
     """Write text atomically, so that a reader sees the old file or the new one and never a half."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
+        with temporary.open("x", encoding="utf-8") as stream:
             stream.write(text)
             stream.flush()
             os.fsync(stream.fileno())
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
+        temporary.replace(path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise

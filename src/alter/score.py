@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
+import torch
+
 from alter.checkpoint import load_model, model_folder
 from alter.data.encode import Scale
 from alter.errors import CheckpointError, DataError, TaskError, did_you_mean
@@ -29,6 +31,7 @@ def evaluate_model(
     batch_size: int = 64,
     predictions_dir: str | Path | None = None,
     predictions_format: PredictionFormat = "jsonl",
+    device: torch.device | str | None = None,
 ) -> SplitScores:
     """Score a model on one split.
 
@@ -40,14 +43,16 @@ def evaluate_model(
         batch_size: rows per forward pass.
         predictions_dir: write each task's predictions here: `<task>.jsonl`, or `<task>.txt` with one label id a line.
         predictions_format: `jsonl` (input, prediction, reference) or `ids`.
+        device: where to put the model; by default a CUDA device where there is one, otherwise the CPU.
 
     Raises:
+        ConfigError: this machine has no such device.
         CheckpointError: the model cannot be loaded, or no recipe lies beside it.
         DataError: the split has no rows, or rows are wrong.
     """
     if split not in SPLITS:
         raise DataError(f"unknown split '{split}'; {did_you_mean(split, SPLITS)}")
-    loaded = load_model(path)
+    loaded = load_model(path, device=device)
     specs = loaded.config.tasks
     for task in tasks or []:
         if task not in {spec.name for spec in specs}:

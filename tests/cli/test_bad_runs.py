@@ -119,7 +119,6 @@ def test_a_loss_that_is_no_number_stops_training_with_a_remedy(alter: Alter, toy
     assert not (toy / "new" / "model").exists()
 
 
-@pytest.mark.xfail(strict=True, reason="the loss is checked before the update, so a model that the update broke is scored")
 def test_a_model_that_one_update_broke_is_not_scored_or_saved(alter: Alter, toy: Path) -> None:
     rates = ["stages.stage1.learning_rates.adapters=1e30", "stages.stage1.learning_rates.heads=1e30"]
     outcome = alter("train", toy / "recipe.yaml", *rates, "stages.stage1.eval_steps=1", "-o", toy / "new", "--json")

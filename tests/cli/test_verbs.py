@@ -152,6 +152,17 @@ class TestPredict:
             assert name in shown
             assert f"{weight:.2f}" in shown
 
+    def test_only_a_new_line_ends_a_text(self, alter: Alter, toy: Path, finished: Path) -> None:
+        text = f"{TEXTS[0]}\u2028{TEXTS[1]}\x0c{TEXTS[1]}\x85end"
+        (toy / "in.txt").write_bytes(f"{text}\r\n{TEXTS[1]}\n".encode())
+        found = alter.works("predict", finished, "--task", "mood", "--input", toy / "in.txt", "--json").out
+        assert [json.loads(line)["input"] for line in found.removesuffix("\n").split("\n")] == [text, TEXTS[1]]
+
+    @pytest.mark.parametrize("verb", [("predict", "--text", TEXTS[0]), ("evaluate",)])
+    def test_an_unknown_device_is_refused(self, alter: Alter, finished: Path, verb: tuple[str, ...]) -> None:
+        assert "this machine has no device 'gpu'; allowed: cpu" in alter.refuses(verb[0], finished, *verb[1:], "--device", "gpu")
+        alter.works(verb[0], finished, *verb[1:], "--device", "cpu")
+
     def test_brackets_in_a_text_are_text(self, alter: Alter, finished: Path) -> None:
         text = "[/red] good [bold]help[link=x]"
         assert text in alter.works("predict", finished, "--task", "mood", "--text", text).out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import re
 import shlex
@@ -14,7 +15,7 @@ from tests.cli.command import Alter, Outcome, another_writer, run_process
 from tests.tiny import save_tiny
 
 from alter.config import dump_yaml
-from alter.demo.run import demo_recipe
+from alter.demo.run import _delete, demo_recipe
 from alter.training.run import train
 
 TASKS = ("intent", "area", "urgency", "sentiment", "next_action", "churn_risk")
@@ -22,7 +23,8 @@ COLUMNS = ("majority", "tfidf", "stage1", "stage2")
 
 
 def short(base: str) -> list[str]:
-    settings = [f"model_name_or_path={base}", "stages.stage1.max_steps=2", "stages.stage2.max_steps=2", "max_length=32"]
+    settings = [f"model_name_or_path={base}", "mta.sites=all", "max_length=32"]  # the tiny base has fewer sites than the real one
+    settings += ["stages.stage1.max_steps=2", "stages.stage2.max_steps=2"]
     return [part for setting in settings for part in ("--set", setting)]
 
 
@@ -67,15 +69,22 @@ def test_the_table_has_the_two_yardsticks_and_both_stages(shown: tuple[Path, Out
     assert [cell.strip() for cell in table[6].split("\u2502")] == ["average", *(f"{value:.1f}" for value in averages)]
 
 
-def test_the_gate_map_has_a_row_per_task_and_a_column_per_adapter(shown: tuple[Path, Outcome]) -> None:
-    _, outcome = shown
-    lines = outcome.out.splitlines()
+def test_the_gate_map_has_a_row_per_task_and_a_numbered_column_per_adapter_in_80_columns(
+    alter: Alter, shown: tuple[Path, Outcome], base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = alter.works("demo", "-o", shown[0], *short(str(base))).out.splitlines()
     title = next(position for position, line in enumerate(lines) if line.startswith("which adapters a task uses"))
-    assert [cell.strip() for cell in lines[title + 1].split("\u2503")] == ["task", *TASKS, "shared-0", "shared-1"]
+    assert [cell.strip() for cell in lines[title + 1].split("\u2503")] == ["task", *(str(number) for number in range(1, 9))]
+    assert all(len(line) <= 80 for line in lines[title : title + 11])
+    legend = ", ".join(f"{number} {name}" for number, name in enumerate([*TASKS, "shared-0", "shared-1"], start=1))
+    assert " ".join(lines[title + 9 : title + 11]) == f"adapters: {legend}"
     for position, task in enumerate(TASKS):
         cells = [cell.strip() for cell in lines[title + 3 + position].split("\u2502")]
         assert cells[0] == task
-        weights = [float(cell.split()[0]) for cell in cells[1:]]
+        weights = [float(cell[-4:]) for cell in cells[1:]]
+        shades = [" .:-=+*#%@".index(cell[:-4] or " ") for cell in cells[1:]]
+        assert all(abs(shade - 9 * weight) <= 0.55 for shade, weight in zip(shades, weights, strict=True))
         # Two steps on: a task still leans on its own adapter and on no other task's.
         assert weights[position] > 0.5
         assert max(weight for other, weight in enumerate(weights[:6]) if other != position) < 0.1
@@ -156,12 +165,40 @@ def test_again_deletes_no_file(alter: Alter, tmp_path: Path) -> None:
     assert (tmp_path / "thesis.txt").read_text() == "kept"
 
 
-def test_again_deletes_no_run_on_other_rows(alter: Alter, copy: Path) -> None:
+@pytest.mark.parametrize("other", ["/my/own/", "/my/own/tickets/"])
+def test_again_deletes_no_run_on_other_rows(alter: Alter, copy: Path, other: str) -> None:
     recipe = copy / "recipe.yaml"
-    recipe.write_text(re.sub(r"\S+/tickets/", "/my/own/", recipe.read_text()).replace("name: tickets", "name: mine"))
+    recipe.write_text(re.sub(r"\S+/tickets/", other, recipe.read_text()).replace("name: tickets", "name: mine"))
     told = alter.refuses("demo", "-o", copy, "--again")
-    assert "holds the run 'mine' on rows other than the example's, so --again does not delete it" in told
+    assert "holds the run 'mine' on rows other than the example's (" in told
+    assert "tickets), so --again does not delete it; choose another --output-dir" in told
     assert (copy / "results.json").exists()
+
+
+@pytest.mark.parametrize("split", ["train", "validation", "test"])
+def test_again_deletes_no_run_of_which_one_file_is_another(alter: Alter, copy: Path, split: str) -> None:
+    recipe = copy / "recipe.yaml"
+    recipe.write_text(re.sub(rf"\S+/tickets/{split}\.jsonl", "/my/own/tickets/train.jsonl", recipe.read_text(), count=1))
+    assert "on rows other than the example's" in alter.refuses("demo", "-o", copy, "--again")
+    assert (copy / "results.json").exists()
+
+
+def test_again_holds_the_lock_while_it_deletes_and_leaves_it(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (copy / "link").symlink_to(copy.parent, target_is_directory=True)
+    locked = []
+    remove = shutil.rmtree
+
+    def rmtree(path: Path) -> None:
+        with (copy / ".lock").open() as lock, pytest.raises(BlockingIOError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        locked.append(path.name)
+        remove(path)
+
+    monkeypatch.setattr(shutil, "rmtree", rmtree)
+    _delete(copy)
+    assert "model" in locked
+    assert [path.name for path in copy.iterdir()] == [".lock"]
+    _delete(copy)
 
 
 def test_again_deletes_no_run_in_which_another_process_is_training(alter: Alter, copy: Path) -> None:

@@ -12,8 +12,10 @@ import torch
 from tests.tiny import tiny_model
 from transformers import PreTrainedModel
 
-from alter.model import MTAModel, equip
-from alter.recipe import Trained
+from alter.config import merge, parse
+from alter.model import MTAModel
+from alter.presets import PRESETS
+from alter.recipe import HeadSettings, MTASettings, Trained
 
 NAMES = ("intent", "urgency", "mood", "score")
 # B 5 rows, S 7 tokens, three lengths, every task
@@ -51,11 +53,17 @@ def equipped(
     dtype: torch.dtype = torch.float64,
     num_layers: int = 2,
 ) -> MTAModel:
-    """Return a tiny model with an MTA, in evaluation mode."""
+    """Return a tiny model with an MTA, in evaluation mode, all of it trainable; also of settings that `equip` refuses."""
     base = base_model(family, dtype=dtype, num_layers=num_layers)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model = equip(base, tasks=tasks, preset=preset, mta=mta, heads=heads)
+        model = MTAModel(
+            base,
+            task_names=list(tasks),
+            settings=parse(MTASettings, merge(PRESETS[preset]["mta"], mta or {}), where="test"),
+            num_outputs=list(tasks.values()) if isinstance(tasks, Mapping) else None,
+            heads=parse(HeadSettings, dict(heads or {}), where="test"),
+        )
     model.to(dtype).eval()
     model.router = router
     return model

@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 import torch
-from tests.tiny import HIDDEN_SIZE, tiny_model
+from tests.nn.equipped import equipped
+from tests.tiny import HIDDEN_SIZE
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from alter.model import MTAModel, equip
+from alter.model import MTAModel
+from alter.nn.routing import Router
 from alter.recipe import ADAPTERS, GATES
 
 IDS_BS = torch.randint(5, 90, (6, 8), generator=torch.Generator().manual_seed(0))
@@ -39,9 +41,8 @@ def build(num_tasks: int, mta: Mapping[str, Any], *, router: str, heads: str | N
     names = [f"task{position}" for position in range(num_tasks)]
     tasks = names if heads is None else {name: 1 + position % 4 for position, name in enumerate(names)}
     settings = {"kind": heads} if heads else {}
-    model = equip(tiny_model("bert", num_layers=NUM_LAYERS), tasks=tasks, mta=mta, heads=settings).eval()
-    model.router = "gate" if router == "gate" else "selector"
-    return model
+    at_work: Router = "gate" if router == "gate" else "selector"
+    return equipped(mta, tasks=tasks, heads=settings, router=at_work, dtype=torch.float32, num_layers=NUM_LAYERS)
 
 
 def launches(model: MTAModel) -> Counter[str]:

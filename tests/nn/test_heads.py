@@ -100,6 +100,7 @@ def test_dropout_works_in_training_only() -> None:
 
 LABELS_B = torch.tensor([6, 1, NOT_A_CLASS, 0, 1, 2])
 TARGETS_B = torch.tensor([0.0, 0.0, -1.5, 0.0, 0.0, 0.0], dtype=torch.float64)
+IS_REGRESSION_B = torch.tensor([OUTPUTS[task] == 1 for task in TASKS_B.tolist()])
 
 
 def by_hand(logits_BC: torch.Tensor, smoothing: float) -> list[float]:
@@ -120,7 +121,7 @@ def by_hand(logits_BC: torch.Tensor, smoothing: float) -> list[float]:
 @pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.7])
 def test_the_mixed_loss_is_cross_entropy_and_squared_error_row_by_row(smoothing: float) -> None:
     logits_BC = bank()(X_BSD, TASKS_B, X_MASK_BS)
-    losses_B = row_losses(logits_BC, LABELS_B, TARGETS_B, label_smoothing=smoothing)
+    losses_B = row_losses(logits_BC, LABELS_B, TARGETS_B, is_regression_B=IS_REGRESSION_B, label_smoothing=smoothing)
     assert losses_B.tolist() == pytest.approx(by_hand(logits_BC, smoothing), abs=1e-10)
 
 
@@ -131,7 +132,7 @@ def test_label_smoothing_spreads_over_a_tasks_own_classes(smoothing: float) -> N
         if LABELS_B[row] != NOT_A_CLASS:
             own = logits_BC[row : row + 1, : OUTPUTS[task]]
             expected = functional.cross_entropy(own, LABELS_B[row : row + 1], label_smoothing=smoothing)
-            found = row_losses(logits_BC, LABELS_B, TARGETS_B, label_smoothing=smoothing)[row]
+            found = row_losses(logits_BC, LABELS_B, TARGETS_B, is_regression_B=IS_REGRESSION_B, label_smoothing=smoothing)[row]
             torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
 
 
@@ -141,9 +142,8 @@ def test_gradients_of_the_mixed_loss_are_finite_and_right(smoothing: float) -> N
     real_BC = torch.isfinite(logits_BC)
 
     def loss(real: torch.Tensor) -> torch.Tensor:
-        return row_losses(
-            torch.full_like(logits_BC, -math.inf).masked_scatter(real_BC, real), LABELS_B, TARGETS_B, label_smoothing=smoothing
-        )
+        padded_BC = torch.full_like(logits_BC, -math.inf).masked_scatter(real_BC, real)
+        return row_losses(padded_BC, LABELS_B, TARGETS_B, is_regression_B=IS_REGRESSION_B, label_smoothing=smoothing)
 
     assert torch.autograd.gradcheck(loss, (logits_BC[real_BC].requires_grad_(),))
 
@@ -161,10 +161,49 @@ def test_a_models_loss_is_the_mean_over_rows_and_smooths_in_training_only() -> N
         model.train()
         smooth = model(IDS_BS, MASK_BS, **given)
     for out, smoothing in ((plain, 0.0), (smooth, 0.2)):
-        expected = row_losses(plain.logits, given["label_ids"], given["targets"], label_smoothing=smoothing)
+        expected = row_losses(
+            plain.logits,
+            given["label_ids"],
+            given["targets"],
+            is_regression_B=given["task_ids"] == 0,
+            label_smoothing=smoothing,
+        )
         torch.testing.assert_close(out.losses, expected, rtol=0, atol=1e-12)
         torch.testing.assert_close(out.loss, expected.mean(), rtol=0, atol=1e-12)
     assert plain.loss < smooth.loss or plain.loss > smooth.loss
+
+
+def losses_of(**given: Any) -> Any:
+    """Return the output for rows of a regression, two classifications, a classification and the regression."""
+    model = equipped(tasks={"score": 1, "mood": 4, "intent": 3}, heads={"dropout": 0.0})
+    return model(IDS_BS, MASK_BS, task_ids=torch.tensor([0, 1, 2, 1, 0]), **given)
+
+
+TARGETS = torch.tensor([0.5, math.nan, math.nan, math.nan, -2.0], dtype=torch.float64)
+
+
+def test_the_mean_of_the_loss_is_over_the_rows_that_count() -> None:
+    every = losses_of(label_ids=torch.tensor([NOT_A_CLASS, 3, 0, 2, NOT_A_CLASS]), targets=TARGETS)
+    some = losses_of(label_ids=torch.tensor([NOT_A_CLASS, 3, NOT_A_CLASS, 2, NOT_A_CLASS]), targets=TARGETS)
+    assert some.losses[2].item() == 0.0
+    torch.testing.assert_close(some.losses[[0, 1, 3, 4]], every.losses[[0, 1, 3, 4]])
+    torch.testing.assert_close(some.loss, every.losses[[0, 1, 3, 4]].mean())
+
+
+def test_targets_alone_give_a_loss_and_labels_of_regression_rows_are_not_looked_at() -> None:
+    alone = losses_of(targets=TARGETS)
+    assert (alone.losses != 0).tolist() == [True, False, False, False, True]
+    torch.testing.assert_close(alone.loss, (alone.losses[0] + alone.losses[4]) / 2)
+    labelled = losses_of(label_ids=torch.tensor([3, NOT_A_CLASS, NOT_A_CLASS, NOT_A_CLASS, 77]), targets=TARGETS)
+    assert torch.equal(labelled.losses, alone.losses)
+
+
+def test_what_a_row_ignores_leaves_gradients_finite_and_no_row_gives_no_loss() -> None:
+    model = equipped(tasks={"mood": 4, "intent": 3})
+    out = model(IDS_BS, MASK_BS, task_ids=torch.tensor([0, 1, 0, 1, 0]), targets=torch.full((5,), math.nan))
+    assert out.loss.item() == 0.0
+    out.loss.backward()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
 
 
 def test_without_labels_there_is_no_loss() -> None:

@@ -95,6 +95,37 @@ def test_what_is_no_text_is_refused(text: str, kind: str) -> None:
     assert "{{ column | join(' ') }}" in message
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{{ text * 10**10 }}",
+        "{{ 10**10 * text }}",
+        "{{ [text] * 10**10 }}",
+        "{{ 10 ** (10**10) }}",
+        "{% for i in range(1001) %}{{ text * 1000 }}{% endfor %}",
+        "{{ text * 1000 * 1000 }}{{ text }}",
+    ],
+)
+def test_a_text_out_of_all_proportion_is_refused(text: str) -> None:
+    message = problem(text, {"text": "a"})
+    assert message.startswith(f"f.csv:2: task 't': input: {text!r} makes a text of more than 1,000,000 characters")
+    assert message.endswith("at most 1,000,000 characters are allowed: mend the template, or shorten the row")
+
+
+@pytest.mark.parametrize("error", [MemoryError, OverflowError])
+def test_a_text_that_memory_cannot_hold_is_refused(monkeypatch: pytest.MonkeyPatch, error: type[Exception]) -> None:
+    def grow(value: str) -> str:
+        raise error
+
+    monkeypatch.setitem(template._ENVIRONMENT.filters, "grow", grow)
+    assert "makes a text of more than 1,000,000 characters" in problem("{{ text | grow }}", {"text": "a"})
+
+
+def test_a_repetition_within_bounds_is_printed() -> None:
+    assert render("{{ text * 3 }}{{ 2 ** 10 }}{{ 2 * 3 }}", {"text": "a"}) == "aaa10246"
+    assert len(render("{{ text * 1000 * 1000 }}", {"text": "a"})) == 1_000_000
+
+
 @pytest.mark.parametrize("text", ["{{ text + 1 }}", "{{ 1 / n }}", "{% include 'other' %}", "{{ text.index('z') }}"])
 def test_a_template_that_fails_on_a_row_is_told(text: str) -> None:
     message = problem(text, {"text": "a", "n": 0})

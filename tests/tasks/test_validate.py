@@ -7,10 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.recipes import write_recipe
 
-from alter.recipe import Recipe
+from alter.errors import ConfigError, DataError
+from alter.recipe import Recipe, load_recipe
 from alter.tasks.spec import TaskSpec
 from alter.tasks.validate import TaskSummary, ValidationReport, validate_recipe
+from alter.training.prepare import read_rows
 
 
 def rows_file(path: Path, rows: list[dict[str, Any]]) -> str:
@@ -19,7 +22,16 @@ def rows_file(path: Path, rows: list[dict[str, Any]]) -> str:
 
 
 def recipe(*tasks: dict[str, Any]) -> Recipe:
-    """Return a recipe of these tasks; which adapters it names is no matter of validation."""
+    """Return a recipe of these tasks; which adapters it names is no matter of validation.
+
+    A task that says nothing of validation rows gets one good row of its own.
+    """
+    for task in tasks:
+        source = task["source"]
+        if "hub" not in source and "validation" not in source:
+            label = 1.0 if task.get("kind") == "regression" else "x"
+            folder = Path(source.get("train") or source["test"]).parent
+            source["validation"] = rows_file(folder / f"held-out-{label}.jsonl", labelled(("held out", label)))
     return Recipe.model_construct(name="r", model_name_or_path="m", tasks=[TaskSpec.model_validate(task) for task in tasks])
 
 
@@ -45,16 +57,16 @@ def test_a_good_recipe_is_summed_up(tmp_path: Path) -> None:
             "intent": TaskSummary(
                 name="intent",
                 kind="classification",
-                rows={"train": 4, "validation": 0, "test": 1},
+                rows={"train": 4, "validation": 1, "test": 1},
                 cap=2,
-                labels={"train": {"x": 3, "y": 1}, "validation": {}, "test": {"y": 1}},
+                labels={"train": {"x": 3, "y": 1}, "validation": {"x": 1}, "test": {"y": 1}},
                 label_range=None,
                 examples=[("say: a", None, "x"), ("say: b", None, "y"), ("say: c", None, "x")],
             ),
             "near": TaskSummary(
                 name="near",
                 kind="regression",
-                rows={"train": 2, "validation": 0, "test": 0},
+                rows={"train": 2, "validation": 1, "test": 0},
                 cap=None,
                 labels={},
                 label_range=(1.5, 3.0),
@@ -154,6 +166,34 @@ def test_a_task_of_the_recipe_is_known_in_files_that_it_does_not_read(tmp_path: 
     assert report.problems == []
 
 
+def test_a_task_without_validation_rows_is_a_problem_that_training_tells_too(tmp_path: Path) -> None:
+    train = rows_file(tmp_path / "train.jsonl", labelled(("a", "x"), ("b", "y")))
+    given = recipe({"name": "a", "source": {"train": train, "validation": None}})
+    problem = "task 'a' has no validation rows; name a file under source.validation: the best checkpoint is chosen on it"
+    assert validate_recipe(given).problems == [problem]
+    with pytest.raises(DataError) as caught:
+        read_rows(given)
+    assert str(caught.value) == problem
+
+
+def test_training_refuses_unknown_task_names_as_validation_does(tmp_path: Path) -> None:
+    path = rows_file(tmp_path / "all.jsonl", labelled(("a", "x"), ("b", "y"), task="a") + labelled(("c", "x"), task="aa"))
+    given = recipe({"name": "a", "source": {"train": path, "validation": path}})
+    problem = f"{path}:3: 1 row names the task 'aa', which the recipe does not have; allowed: a."
+    assert [text[: len(problem)] for text in validate_recipe(given).problems] == [problem]
+    with pytest.raises(DataError) as caught:
+        read_rows(given)
+    assert [str(caught.value)] == validate_recipe(given).problems
+
+
+def test_a_recipe_may_be_given_by_its_path(tmp_path: Path) -> None:
+    path = write_recipe(tmp_path)
+    assert validate_recipe(path) == validate_recipe(str(path)) == validate_recipe(load_recipe(path))
+    assert validate_recipe(path).is_valid
+    with pytest.raises(ConfigError, match=r"nothing\.yaml"):
+        validate_recipe(tmp_path / "nothing.yaml")
+
+
 def test_a_task_without_rows_is_a_problem(tmp_path: Path) -> None:
     path = rows_file(tmp_path / "all.jsonl", labelled(("a", "x"), ("b", "y"), task="a"))
     report = validate_recipe(recipe({"name": "a", "source": {"train": path}}, {"name": "b", "source": {"train": path}}))
@@ -189,6 +229,18 @@ def test_new_numbers_of_a_regression_are_no_warning(tmp_path: Path) -> None:
     test = rows_file(tmp_path / "test.jsonl", labelled(("c", 3)))
     report = validate_recipe(recipe({"name": "t", "source": {"train": train, "test": test}, "kind": "regression"}))
     assert (report.problems, report.warnings) == ([], [])
+
+
+def test_a_hub_data_set_without_a_validation_split_is_a_problem(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    import datasets
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    folder = tmp_path / "set"
+    folder.mkdir()
+    rows_file(folder / "train.jsonl", labelled(("a", "x"), ("b", "y")))
+    report = validate_recipe(recipe({"name": "t", "source": {"hub": str(folder), "splits": ["train", "validation"]}}))
+    assert len(report.problems) == 1
+    assert report.problems[0].startswith("task 't' has no validation rows; name a file under source.validation")
 
 
 def test_a_hub_data_set_without_a_split_is_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

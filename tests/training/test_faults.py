@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import re
 import subprocess
 import sys
@@ -13,15 +14,17 @@ import torch
 from tests.recipes import StopAt, StopError, changed, journal, toy, weights
 from tests.training.test_stages import Watch
 
+import alter.evaluation
 import alter.results
 import alter.tensors
-from alter.errors import CheckpointError, TrainingError
+from alter.errors import CheckpointError, ConfigError, TrainingError
 from alter.recipe import Recipe
 from alter.tensors import load_tensors
 from alter.training.journal import Journal
 from alter.training.run import Run, train
 from alter.training.rundir import RunDirectory
 from alter.training.state import checkpoints_in, load_progress
+from alter.training.trainer import Trainer
 
 HOLD = """
 import fcntl, os, sys
@@ -64,6 +67,85 @@ def test_a_loss_that_is_no_number_names_stage_step_and_remedy_and_the_last_check
     assert kept, "a checkpoint was saved before the loss went wrong"
     assert load_progress(kept[-1]).step == int(found[1]) - 1
     assert all(torch.isfinite(tensor).all() for tensor in load_tensors(kept[-1] / "model.safetensors").values())
+
+
+class Break(Watch):
+    """Breaks the model behind the optimizer's back after its first step, as an update may."""
+
+    def __init__(self, value: float) -> None:
+        super().__init__()
+        self.value = value
+
+    def stepped(self, stage: str, step: int) -> None:
+        trainer = next(found for found in gc.get_objects() if isinstance(found, Trainer) and found.observer is self)
+        with torch.no_grad():
+            trainer.changing["heads.heads.0.bias"].fill_(self.value)
+
+
+@pytest.mark.parametrize(("value", "eval_steps"), [(float("nan"), 1), (float("inf"), 2)])
+def test_a_model_that_an_update_broke_is_neither_scored_nor_saved(
+    recipe: Recipe, tmp_path: Path, value: float, eval_steps: int
+) -> None:
+    watch = Break(value)
+    with pytest.raises(
+        TrainingError, match=r"stage1, step 1: the update made 1 of \d+ parameters NaN.*Lower stages\.stage1"
+    ) as told:
+        train(changed(recipe, {"stages": {"stage1": {"eval_steps": eval_steps}}}), output_dir=tmp_path / "run", observer=watch)
+    assert "first heads.heads.0.bias" in str(told.value)
+    assert watch.averages == {}
+    assert checkpoints_in(tmp_path / "run" / "checkpoints") == []
+
+
+def test_outputs_beyond_all_numbers_are_told_with_stage_and_step(
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def outputs_of(*arguments: Any, **options: Any) -> None:
+        raise TrainingError("the model's outputs are NaN or infinite")
+
+    monkeypatch.setattr(alter.evaluation, "outputs_of", outputs_of)
+    with pytest.raises(TrainingError, match=r"stage1, step 2: the model's outputs are NaN or infinite.*Lower stages\.stage1"):
+        train(changed(recipe, {"train": {"save_steps": 2}}), output_dir=tmp_path / "run")
+    assert checkpoints_in(tmp_path / "run" / "checkpoints") == []
+
+
+def test_fp16_without_an_accelerator_is_refused_before_anything_is_read(
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    with pytest.raises(
+        ConfigError, match=r"train\.mixed_precision is fp16, but .* set train\.mixed_precision to auto, bf16 or no"
+    ):
+        train(changed(recipe, {"train": {"mixed_precision": "fp16"}}), output_dir=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_stage_without_parameters_is_refused_before_stage_1(recipe: Recipe, tmp_path: Path) -> None:
+    empty = changed(recipe, {"mta": {"num_shared": 0}, "stages": {"stage2": {"trains": ["shared_adapters"]}}})
+    watch = Watch()
+    with pytest.raises(
+        ConfigError, match=r"stages\.stage2\.trains is \[shared_adapters\], and this model has no such parameters"
+    ):
+        train(empty, output_dir=tmp_path / "run", observer=watch)
+    assert watch.started == []
+
+
+def test_cut_training_rows_are_counted_and_told_once(recipe: Recipe, tmp_path: Path) -> None:
+    watch = Watch()
+    train(recipe.model_copy(update={"max_length": 7}), output_dir=tmp_path / "run", observer=watch)
+    cut = [warning for warning in watch.warnings if "max_length" in warning]
+    assert len(cut) == 2
+    for warning, task in zip(cut, ["mood", "stars"], strict=True):
+        found = re.fullmatch(
+            rf"(\d+) of 24 training rows of task '{task}' are longer than max_length=7 tokens and were cut; raise max_length",
+            warning,
+        )
+        assert found is not None, warning
+        assert 0 < int(found[1]) < 24
+
+
+def test_the_journal_is_strict_json(tmp_path: Path) -> None:
+    Journal(tmp_path / "metrics.jsonl").write({"event": "step", "grad_norm": float("inf"), "losses": {"mood": float("nan")}})
+    assert (tmp_path / "metrics.jsonl").read_text() == '{"event": "step", "grad_norm": null, "losses": {"mood": null}}\n'
 
 
 def test_a_base_with_infinite_weights_is_found_out_at_the_first_step(recipe: Recipe, tmp_path: Path) -> None:

@@ -123,7 +123,7 @@ def test_every_family_trains_in_both_stages_and_loads_again(tmp_path: Path, fami
     [
         {"selector": {"kind": "uniform"}, "gate": {"kind": "uniform"}},
         {"selector": {"kind": "selector"}, "gate": {"kind": "task", "over": "all"}},
-        {"gate": {"kind": "linear", "granularity": "token", "top_k": 1}},
+        {"gate": {"kind": "linear", "granularity": "token", "top_k": 1, "over": "all"}},
         {"gate": {"kind": "linear", "granularity": "sequence", "over": "shared"}},
         {"gate": {"kind": "outputs"}, "num_adapters": 2, "sites": "last"},
         {"gate": {"kind": "one_hot"}, "num_shared": 0, "sites": [0]},

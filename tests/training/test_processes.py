@@ -58,6 +58,23 @@ class Launched:
     two: Path
 
 
+def launch(script: str, arguments: list[str], folder: Path) -> None:
+    """Run a script of this folder in two processes."""
+    # accelerate starts several processes on processors under --multi_gpu only: --cpu needs MPI, and without it starts one process
+    # whatever --num_processes says. ACCELERATE_USE_CPU then chooses gloo.
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1"]
+    command += ["--mixed_precision", "no", "--dynamo_backend", "no", "--num_cpu_threads_per_process", "1"]
+    command += ["--main_process_port", str(free_port()), str(Path(__file__).with_name(script)), *arguments]
+    environment = {
+        **os.environ,
+        "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}",
+        "OMP_NUM_THREADS": "1",
+        "ACCELERATE_USE_CPU": "true",
+    }
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, cwd=folder, check=False)
+    assert done.returncode == 0, done.stderr[-4000:]
+
+
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Launched]:
     """Train both presets with one process, and with two processes that get half a batch each."""
@@ -73,19 +90,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Launched]:
         found[preset] = Launched(one=folder / preset / "one", two=folder / preset / "two")
         train(load_recipe(path), output_dir=found[preset].one)
         arguments += [str(half), str(found[preset].two)]
-    # accelerate starts several processes on processors under --multi_gpu only: --cpu needs MPI, and without it starts one process
-    # whatever --num_processes says. ACCELERATE_USE_CPU then chooses gloo.
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1"]
-    command += ["--mixed_precision", "no", "--dynamo_backend", "no", "--num_cpu_threads_per_process", "1"]
-    command += ["--main_process_port", str(free_port()), str(Path(__file__).with_name("launched.py")), *arguments]
-    environment = {
-        **os.environ,
-        "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}",
-        "OMP_NUM_THREADS": "1",
-        "ACCELERATE_USE_CPU": "true",
-    }
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, cwd=folder, check=False)
-    assert done.returncode == 0, done.stderr[-4000:]
+    launch("launched.py", arguments, folder)
     return found
 
 
@@ -93,6 +98,15 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Launched]:
 @pytest.mark.parametrize("preset", ["alter-lite", "alter"])
 def test_two_processes_train_as_one_does(runs: dict[str, Launched], preset: str) -> None:
     assert_close(runs[preset].one, runs[preset].two, tolerance=1e-5)
+
+
+@pytest.mark.slow
+def test_only_the_main_process_scores_and_each_draws_its_own_dropout(tmp_path: Path) -> None:
+    settings = {"seed": 3, "stages": {"stage1": {"max_steps": 1}, "stage2": {"max_steps": 1}}}
+    path = write_recipe(tmp_path, tasks=["mood"], settings=settings)
+    launch("launched_apart.py", [str(path), str(tmp_path / "run")], tmp_path)
+    assert (tmp_path / "run" / "results.json").exists()
+    assert [(tmp_path / f"run.{rank}").read_text() for rank in (0, 1)] == ["6 7", "7 8"]
 
 
 @pytest.mark.slow

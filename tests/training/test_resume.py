@@ -10,14 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import save_file
 from tests.recipes import StopAt, StopError, changed, journal, toy, train_in_child, weights
 from tests.tiny import save_tiny
 
-from alter.errors import CheckpointError
+from alter.errors import CheckpointError, TrainingError
 from alter.recipe import Recipe, load_recipe
 from alter.results import Results
 from alter.tensors import load_tensors
 from alter.training.run import Run, train
+from alter.training.state import Progress, checkpoints_in, prune, save_checkpoint
 
 # Dropout everywhere, a log line over several steps, validation and checkpoints out of step with each other.
 SETTINGS: dict[str, Any] = {
@@ -78,7 +81,7 @@ def test_a_run_broken_off_and_resumed_after_every_single_step_equals_one_that_ne
     folder, stops = tmp_path / "run", []
     while True:
         try:
-            run = train(recipe, output_dir=folder, resume=True, observer=StopAt(1))
+            run = train(recipe, output_dir=folder, resume=folder.exists(), observer=StopAt(1))
         except StopError as stop:
             stops.append(str(stop))
         else:
@@ -102,7 +105,7 @@ def test_a_run_broken_off_between_checkpoints_goes_on_from_the_last_one(recipe: 
 def test_a_run_broken_off_before_its_first_checkpoint_starts_again(lite: Recipe, tmp_path: Path) -> None:
     stopped(lite, tmp_path / "run", 0)
     once = train(lite, output_dir=tmp_path / "run", resume=True)
-    other = train(lite, output_dir=tmp_path / "other", resume=True)
+    other = train(lite, output_dir=tmp_path / "other")
     assert weights(once) == weights(other)
     assert journal(once) == journal(other)
 
@@ -207,8 +210,55 @@ def test_a_base_that_changed_its_shape_is_refused(lite: Recipe, copy: Path, tmp_
     recipe = lite.model_copy(update={"model_name_or_path": str(base)})
     saved = (copy / "recipe.yaml").read_text()
     (copy / "recipe.yaml").write_text(saved.replace(lite.model_name_or_path, str(base)))
+    with pytest.raises(CheckpointError, match=r"the base model .* changed .* Resume with the base that the run was started with"):
+        train(recipe, output_dir=copy, resume=True)
+    forget_origin(copy)
     with pytest.raises(CheckpointError, match=r"does not fit this model .* Resume with the base that the run was started with"):
         train(recipe, output_dir=copy, resume=True)
+
+
+def forget_origin(folder: Path) -> None:
+    """Make the newest checkpoint one of an earlier version, which did not say what it was trained on."""
+    path = newest(folder) / "state.json"
+    state = json.loads(path.read_text())
+    assert len(state.pop("rows_digest")) == len(state.pop("base_fingerprint")) == 16
+    path.write_text(json.dumps(state))
+
+
+def test_a_checkpoint_of_an_earlier_version_resumes(lite: Recipe, copy: Path, tmp_path: Path) -> None:
+    forget_origin(copy)
+    run = train(lite, output_dir=copy, resume=True)
+    assert weights(run) == weights(train(lite, output_dir=tmp_path / "whole"))
+    assert json.loads((newest(copy) / "state.json").read_text())["rows_digest"]
+
+
+@pytest.mark.parametrize("what", ["rows", "base"])
+def test_changed_rows_and_a_changed_base_are_told_apart_and_refused(tmp_path: Path, what: str) -> None:
+    recipe = toy(tmp_path, tasks=["mood"], settings=SETTINGS)
+    folder = stopped(recipe, tmp_path / "run", 2)
+    if what == "rows":
+        path = tmp_path / "mood-train.jsonl"
+        lines = path.read_text().splitlines()
+        path.write_text("\n".join([*lines[1:], lines[0]]) + "\n")  # the same rows in another order
+    else:
+        path = tmp_path / "base" / "model.safetensors"
+        tensors = load_tensors(path)
+        name = next(name for name in tensors if name.endswith("word_embeddings.weight"))
+        save_file({**tensors, name: tensors[name] + 1}, path, metadata={"format": "pt"})
+    says = {"rows": "the training rows changed since", "base": "the base model .* changed since"}[what]
+    with pytest.raises(CheckpointError, match=rf"stage1-000002: {says} the run was started"):
+        train(recipe, output_dir=folder, resume=True)
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_folder_without_a_run_has_nothing_to_resume(lite: Recipe, tmp_path: Path, there: bool) -> None:
+    folder = tmp_path / "run"
+    if there:
+        folder.mkdir()
+    with pytest.raises(CheckpointError, match=r"nothing to resume in .*run \(recipe\.yaml is missing\); drop --resume, or give"):
+        train(lite, output_dir=folder, resume=True)
+    assert folder.exists() == there
+    assert not (folder / "recipe.yaml").exists()
 
 
 def test_a_damaged_recipe_in_the_run_directory_is_named(lite: Recipe, copy: Path) -> None:
@@ -238,6 +288,36 @@ def test_drafts_of_a_killed_run_are_cleared_away(lite: Recipe, copy: Path) -> No
 def test_only_the_newest_checkpoints_are_kept(lite: Recipe, tmp_path: Path) -> None:
     run = train(changed(lite, {"train": {"save_total_limit": 1}}), output_dir=tmp_path / "run")
     assert [path.name for path in (run.folder / "checkpoints").iterdir() if path.is_dir()] == ["stage1-000003"]
+
+
+def test_folders_of_other_names_are_neither_resumed_nor_deleted_and_steps_are_numbers(tmp_path: Path) -> None:
+    names = ["stage1-999999", "stage1-1000000", "stage2-000001"]
+    others = ["my-notes", "stage1-000002-kept", "stage3-000001", "stage1-best"]
+    for name in [*names, *others]:
+        (tmp_path / name).mkdir()
+    assert [path.name for path in checkpoints_in(tmp_path)] == names
+    prune(tmp_path, 1)
+    assert {path.name for path in tmp_path.iterdir()} == {"stage2-000001", *others}
+
+
+def test_a_checkpoint_that_cannot_be_replaced_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, progress = tmp_path / "stage1-000001", Progress(stage="stage1", step=1)
+    save_checkpoint(folder, progress, {"model": {"x": torch.zeros(1)}})
+    real = Path.replace
+
+    def replace(self: Path, target: Path) -> Path:
+        if target == folder and ".old" not in self.name:
+            raise OSError("no")
+        return real(self, target)
+
+    monkeypatch.setattr(Path, "replace", replace)
+    with pytest.raises(TrainingError, match="stage1-000001: cannot be written"):
+        save_checkpoint(folder, progress, {"model": {"x": torch.ones(1)}})
+    assert load_tensors(folder / "model.safetensors")["x"].item() == 0
+    monkeypatch.undo()
+    save_checkpoint(folder, progress, {"model": {"x": torch.ones(1)}})
+    assert load_tensors(folder / "model.safetensors")["x"].item() == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["stage1-000001"]
 
 
 def test_a_checkpoint_is_readable_without_this_library(broken_off: Path) -> None:

@@ -12,8 +12,6 @@ import typer
 from alter.cli.terminal import console, echo_json, notes, table, warn_of_cut_texts
 
 if TYPE_CHECKING:
-    import torch
-
     from alter.results import Results
 
 HEADINGS = {"majority": "majority class", "tfidf": "TF-IDF", "stage1": "stage 1", "stage2": "stage 2"}
@@ -80,7 +78,7 @@ def _show(folder: Path, results: Results, *, seconds: float) -> None:
 
 
 def _show_gates(folder: Path) -> None:
-    """Draw the gate weights of the released model: a row per task, a column per adapter."""
+    """Draw the gate weights of the released model: a row per task, a numbered column per adapter."""
     from alter.checkpoint import load_model
     from alter.gatemap import gate_map
     from alter.predict import adapter_names
@@ -92,17 +90,15 @@ def _show_gates(folder: Path) -> None:
     rows = encode_split(read_rows(recipe), "validation", tokenizer=loaded.tokenizer, max_length=recipe.max_length)
     weights_TLE = gate_map(loaded.model, rows, tokenizer=loaded.tokenizer)
     names = adapter_names(loaded.model)
-    cells = [[task, *_cells(weights_TLE[position])] for position, task in enumerate(loaded.model.task_names)]
-    sites = len(loaded.model.site_positions)
-    title = f"which adapters a task uses (mean gate weight; the strip shows sites 1 to {sites}, from ' ' = 0 to '@' = 1)"
-    console().print(table(title, ["task", *names], cells))
-    console().print()
+    weights_TE = weights_TLE.mean(1).tolist()
+    cells = [[task, *map(_cell, weights)] for task, weights in zip(loaded.model.task_names, weights_TE, strict=True)]
+    title = "which adapters a task uses (mean gate weight, from ' ' = 0 to '@' = 1)"
+    # Six tasks and two shared adapters fit into 80 columns by their numbers, not by their names.
+    console().print(table(title, ["task", *(str(number) for number in range(1, len(names) + 1))], cells))
+    legend = ", ".join(f"{number} {name}" for number, name in enumerate(names, start=1))
+    console().print(f"adapters: {legend}\n", markup=False)
 
 
-def _cells(weights_LE: torch.Tensor) -> list[str]:
-    return [f"{float(column.mean()):.2f} {_strip(column.tolist())}" for column in weights_LE.T]
-
-
-def _strip(weights: list[float]) -> str:
+def _cell(weight: float) -> str:
     top = len(SHADES) - 1
-    return "".join(SHADES[min(top, max(0, round(weight * top)))] for weight in weights)
+    return f"{SHADES[min(top, max(0, round(weight * top)))]}{weight:.2f}"

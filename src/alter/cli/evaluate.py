@@ -29,6 +29,7 @@ def evaluate(
         "--predictions-format",
         help="jsonl: input, prediction, reference; ids: one label id a line (TweetEval).",
     ),
+    device: str = typer.Option(None, "--device", help="cpu, cuda or cuda:N; by default cuda where there is one."),
     as_json: bool = typer.Option(False, "--json", help="Print JSON instead of a table."),
 ) -> None:
     """Score a model on labelled rows of all its tasks."""
@@ -42,6 +43,7 @@ def evaluate(
         batch_size=batch_size,
         predictions_dir=predictions_dir,
         predictions_format=predictions_format.value,
+        device=device,
     )
     warn_of_cut_texts(split, scores)
     if as_json:

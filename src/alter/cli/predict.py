@@ -28,6 +28,7 @@ def predict(
     output: Path = typer.Option(None, "--output", "-o", help="Write predictions here, one JSON object a line."),
     gate_weights: bool = typer.Option(False, "--gate-weights", help="Add the weight of every adapter."),
     batch_size: int = typer.Option(64, "--batch-size", min=1, help="Rows per forward pass."),
+    device: str = typer.Option(None, "--device", help="cpu, cuda or cuda:N; by default cuda where there is one."),
     as_json: bool = typer.Option(False, "--json", help="Print one JSON object a line instead of a table."),
 ) -> None:
     """Answer for texts or rows; several tasks are answered in the same batches."""
@@ -36,7 +37,7 @@ def predict(
     from alter.predict import load
     from alter.tasks.read import render_inputs
 
-    predictor = load(model)
+    predictor = load(model, device=device)
     tasks = [predictor.task(name).name for name in task] if task else predictor.tasks
     for place, given in zip(places, inputs, strict=True):
         for name in tasks:
@@ -79,9 +80,11 @@ def _inputs(texts: list[str] | None, path: Path | None) -> tuple[list[str], list
         return [row.place for row in found], [row.values for row in found]
     where = "standard input" if str(path) == "-" else str(path)
     try:
-        lines = sys.stdin.read().splitlines() if str(path) == "-" else path.read_text(encoding="utf-8").splitlines()
+        whole = sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{where}: cannot be read ({_reason(error)}); give UTF-8 text, one text a line") from None
+    # Not splitlines(): it would also split at U+2028, form feeds and other characters that texts hold.
+    lines = [line.rstrip("\r") for line in whole.split("\n")]
     kept = {f"{where}:{number}": line for number, line in enumerate(lines, start=1) if line.strip()}
     if not kept:
         raise DataError(f"{where}: holds no text; give one text a line")

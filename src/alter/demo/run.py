@@ -11,6 +11,8 @@ from alter.errors import ConfigError
 from alter.evaluation import score_task, split_scores
 from alter.recipe import Recipe, load_recipe
 from alter.results import Results, SplitScores, TaskScore, write_results
+from alter.tasks.read import SPLITS
+from alter.tasks.spec import TaskSpec
 from alter.tensors import write_error
 from alter.training.observer import Observer
 from alter.training.prepare import Rows, read_rows
@@ -18,6 +20,8 @@ from alter.training.run import Run, train
 from alter.training.rundir import RESULTS, RunDirectory
 
 RECIPE = Path(__file__).parent / "recipe.yaml"
+TICKETS = RECIPE.parent / "tickets"
+LOCK = ".lock"
 YARDSTICKS = ("majority", "tfidf")
 
 
@@ -64,25 +68,37 @@ def run_demo(
 
 
 def _delete(folder: Path) -> None:
-    """Delete an earlier run of the example, and nothing else."""
+    """Delete what an earlier run of the example left, and nothing else; the run's lock is held meanwhile, and stays."""
     if not folder.is_dir():
         raise ConfigError(f"{folder}: is a file, no run directory, so --again does not delete it; choose another --output-dir")
-    if any(folder.iterdir()):
-        saved = folder / RECIPE.name
-        if not saved.exists():
-            raise ConfigError(
-                f"{folder}: is no run directory ({RECIPE.name} is missing), so --again does not delete it; choose "
-                f"another --output-dir"
-            )
-        before = load_recipe(saved)
-        if not all(task.source is not None and Path(task.source.train or "").parent.name == "tickets" for task in before.tasks):
-            raise ConfigError(
-                f"{folder}: holds the run '{before.name}' on rows other than the example's, so --again does not delete it; "
-                f"choose another --output-dir"
-            )
-        with RunDirectory(folder, before, resume=True):  # refuses where another process is training
-            pass
-    shutil.rmtree(folder)
+    if all(path.name == LOCK for path in folder.iterdir()):
+        return
+    saved = folder / RECIPE.name
+    if not saved.exists():
+        raise ConfigError(
+            f"{folder}: is no run directory ({RECIPE.name} is missing), so --again does not delete it; choose "
+            f"another --output-dir"
+        )
+    before = load_recipe(saved)
+    if not all(_reads_tickets(task) for task in before.tasks):
+        raise ConfigError(
+            f"{folder}: holds the run '{before.name}' on rows other than the example's ({TICKETS}), so --again does not delete "
+            f"it; choose another --output-dir"
+        )
+    with RunDirectory(folder, before, resume=True):  # refuses where another process is training
+        for path in folder.iterdir():
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            elif path.name != LOCK:
+                path.unlink()
+
+
+def _reads_tickets(task: TaskSpec) -> bool:
+    """Return whether a task reads the tickets that ship with this package, each split its own file."""
+    if task.source is None or task.source.hub is not None:
+        return False
+    given = {split: getattr(task.source, split) for split in SPLITS}
+    return all(path and Path(path).resolve() == (TICKETS / f"{split}.jsonl").resolve() for split, path in given.items())
 
 
 def yardsticks(recipe: Recipe) -> dict[str, dict[str, SplitScores]]:

@@ -22,7 +22,10 @@ from alter.nn.mixing import Weights
 
 @dataclass(frozen=True, kw_only=True)
 class GateShape:
-    """Sizes at one site; a selector (stage 1) has no shared adapters to weigh, so its `num_shared` is 0."""
+    """Sizes at one site; a selector (stage 1) has no shared adapters to weigh, so its `num_shared` is 0.
+
+    `equal_start`: all adapters start equal (FFN copies), so under equal weights they would get equal gradients for ever.
+    """
 
     role: Literal["selector", "gate"]
     num_tasks: int
@@ -30,6 +33,14 @@ class GateShape:
     num_shared: int
     dim: int
     output_dim: int
+    equal_start: bool = False
+
+    def shared_logits(self) -> torch.Tensor | None:
+        """Return the starting logits of shared adapters, (T, M): 0, or random where equal weights would keep copies equal."""
+        if not self.num_shared:
+            return None
+        # Copies that nothing has trained change nothing, whatever their weight: random weights leave the function as it is.
+        return (torch.randn if self.equal_start else torch.zeros)(self.num_tasks, self.num_shared)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -36,6 +36,7 @@ class HeadBank(nn.Module):
 
     real_TC: torch.Tensor
     slot_TC: torch.Tensor
+    is_regression_T: torch.Tensor
 
     def __init__(self, dim: int, num_outputs: Sequence[int], settings: HeadSettings) -> None:
         super().__init__()
@@ -47,6 +48,7 @@ class HeadBank(nn.Module):
         column_1C = torch.arange(int(counts_T.max()))[None, :]
         real_TC = column_1C < counts_T[:, None]
         self.register_buffer("real_TC", real_TC, persistent=False)
+        self.register_buffer("is_regression_T", counts_T == 1, persistent=False)
         # Where an output lies among all tasks' outputs, one after the other; padding reads the first and is masked.
         slot_TC = torch.where(real_TC, (counts_T.cumsum(0) - counts_T)[:, None] + column_1C, 0)
         self.register_buffer("slot_TC", slot_TC, persistent=False)

@@ -9,27 +9,34 @@ import torch
 from torch.nn import functional
 
 NOT_A_CLASS = -100
-"""Label id of a row without a class (regression)."""
+"""Label id of a row without a class: a regression row, or a row of a classification that does not count."""
 
 
 def row_losses(
-    logits_BC: torch.Tensor, label_ids_B: torch.Tensor, targets_B: torch.Tensor, *, label_smoothing: float = 0.0
+    logits_BC: torch.Tensor,
+    label_ids_B: torch.Tensor,
+    targets_B: torch.Tensor,
+    *,
+    is_regression_B: torch.Tensor,
+    label_smoothing: float = 0.0,
 ) -> torch.Tensor:
-    """Return each row's loss, (B,).
+    """Return each row's loss, (B,); 0 for a classification row without a class.
 
     Args:
         logits_BC: outputs under each row's own head, -inf where its task has no such output.
-        label_ids_B: class of each row, NOT_A_CLASS for regression rows.
+        label_ids_B: class of each classification row, NOT_A_CLASS where it has none; ignored for regression rows.
         targets_B: standardised target of each regression row; ignored elsewhere.
+        is_regression_B: which rows belong to regression tasks.
         label_smoothing: share of the target spread evenly over the task's own classes.
     """
-    is_class_B = label_ids_B != NOT_A_CLASS
-    losses_B = functional.cross_entropy(logits_BC, label_ids_B.clamp_min(0), reduction="none")
+    # What a row ignores is replaced beforehand: a NaN there would reach the gradient through the branch that is not taken.
+    has_class_B = (label_ids_B != NOT_A_CLASS) & ~is_regression_B
+    losses_B = functional.cross_entropy(logits_BC, torch.where(has_class_B, label_ids_B, 0), reduction="none")
     if label_smoothing > 0:
         real_BC = torch.isfinite(logits_BC)
         # log_softmax is -inf on padding; 0 there keeps the sum (and its gradient) free of NaN.
         log_p_BC = torch.where(real_BC, torch.log_softmax(logits_BC, dim=-1), 0.0)
         spread_B = -log_p_BC.sum(-1) / real_BC.sum(-1)
         losses_B = (1 - label_smoothing) * losses_B + label_smoothing * spread_B
-    errors_B = (logits_BC[:, 0] - targets_B) ** 2
-    return torch.where(is_class_B, losses_B, errors_B)
+    errors_B = (logits_BC[:, 0] - torch.where(is_regression_B, targets_B, 0.0)) ** 2
+    return torch.where(is_regression_B, errors_B, torch.where(has_class_B, losses_B, 0.0))

@@ -60,6 +60,7 @@ class MTA(nn.Module):
             num_shared=num_shared,
             dim=ffn.dim,
             output_dim=self.bank.output_dim,
+            equal_start=getattr(self.bank, "equal_start", False),
         )
         module = GATES.get(settings.kind)(shape, settings)
         assert isinstance(module, nn.Module)

@@ -174,6 +174,39 @@ def infer_labels(spec: TaskSpec, examples: Iterable[Example]) -> list[str]:
     return labels
 
 
+def no_validation_rows(spec: TaskSpec) -> DataError:
+    """Return the error of a task that names no validation rows."""
+    return DataError(
+        f"task '{spec.name}' has no validation rows; name a file under source.validation: the best checkpoint is chosen on it"
+    )
+
+
+class UnknownTasks:
+    """Collects rows that name a task which the recipe does not have; `note` is what `load_tasks` takes as `on_other`.
+
+    Args:
+        known: the names of the recipe's tasks.
+    """
+
+    def __init__(self, known: Iterable[str]) -> None:
+        self.known = set(known)
+        self._places: dict[str, dict[str, None]] = {}
+
+    def note(self, name: str, place: str) -> None:
+        """Note the task that a row names; a row that is read twice (a file of two splits) counts once."""
+        if name not in self.known:
+            self._places.setdefault(name, {})[place] = None
+
+    def problems(self) -> list[DataError]:
+        """Return one error per unknown task, at its first row."""
+        found = []
+        for name, places in self._places.items():
+            rows = "1 row names" if len(places) == 1 else f"{len(places)} rows name"
+            hint = did_you_mean(name, self.known)
+            found.append(DataError(f"{next(iter(places))}: {rows} the task '{name}', which the recipe does not have; {hint}"))
+        return found
+
+
 def _raise(error: DataError) -> None:
     raise error
 

@@ -41,13 +41,6 @@ class Source(Settings):
             raise ValueError(f"splits is {self.splits}; name at least one of train, validation and test, each once")
         return self
 
-    def of(self, split: Split) -> str | None:
-        """Return the file of `split`, the split's own name where its rows come from the hub, or None where it is not used."""
-        given: str | None = getattr(self, split)
-        if given is not None or self.hub is None:
-            return given
-        return split if self.splits is None or split in self.splits else None
-
 
 class TaskSpec(Settings):
     """One task: rows in, one label or one number out."""

@@ -10,15 +10,18 @@ import datetime
 import functools
 import numbers
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import jinja2
 from jinja2 import meta
 from jinja2.exceptions import SecurityError
+from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from alter.errors import ConfigError, DataError, did_you_mean
+
+MAX_CHARACTERS = 1_000_000
 
 
 def _printable(value: Any) -> Any:
@@ -34,7 +37,26 @@ class _NotText(Exception):
     """A template prints a value that is no text."""
 
 
-_ENVIRONMENT = ImmutableSandboxedEnvironment(undefined=jinja2.StrictUndefined, autoescape=False, finalize=_printable)
+class _TooLong(Exception):
+    """A template makes a text, or a number, out of all proportion to a row."""
+
+
+class _Environment(ImmutableSandboxedEnvironment):
+    """A sandbox in which no short expression (`text * 10**10`) takes the machine's memory or an hour."""
+
+    intercepted_binops = frozenset(["*", "**"])
+
+    def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
+        """Refuse a repetition longer than MAX_CHARACTERS, and a power with more digits than that has bits."""
+        if operator == "**" and isinstance(left, int) and isinstance(right, int) and left.bit_length() * right > MAX_CHARACTERS:
+            raise _TooLong
+        for value, times in ((left, right), (right, left)):
+            if operator == "*" and isinstance(value, Sequence) and isinstance(times, int) and len(value) * times > MAX_CHARACTERS:
+                raise _TooLong
+        return super().call_binop(context, operator, left, right)
+
+
+_ENVIRONMENT = _Environment(undefined=jinja2.StrictUndefined, autoescape=False, finalize=_printable)
 
 
 @functools.lru_cache(maxsize=4096)
@@ -64,21 +86,37 @@ def render(template: str, values: Mapping[str, Any], *, where: str = "template")
 
     Raises:
         ConfigError: the template is not valid.
-        DataError: it reads a column that the row lacks, prints something that is no text, or leaves the sandbox.
+        DataError: it reads a column that the row lacks, prints something that is no text or too long, or leaves the sandbox.
     """
     check_template(template, where=where)
     try:
-        return _compiled(template)[0].render(dict(values))
+        return _joined(_compiled(template)[0].generate(dict(values)))
     except SecurityError as error:
         raise DataError(f"{where}: {template!r} is not safe: {error}; a template may only print columns") from None
     except jinja2.UndefinedError as error:
         raise DataError(f"{where}: {_explain_undefined(str(error), template, values)}") from None
     except _NotText as error:
         raise DataError(f"{where}: {template!r} {error}") from None
+    except (_TooLong, MemoryError, OverflowError):
+        raise DataError(
+            f"{where}: {template!r} makes a text of more than {MAX_CHARACTERS:,} characters, or a number out of all proportion; "
+            f"at most {MAX_CHARACTERS:,} characters are allowed: mend the template, or shorten the row"
+        ) from None
     except (jinja2.TemplateError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError) as error:
         # A template's expressions can fail in any of these ways, e.g. {{ text + 1 }}.
         what = f"{type(error).__name__}: {error}"
         raise DataError(f"{where}: {template!r} cannot be rendered ({what}); mend the template") from None
+
+
+def _joined(pieces: Iterable[str]) -> str:
+    kept: list[str] = []
+    length = 0
+    for piece in pieces:
+        length += len(piece)
+        if length > MAX_CHARACTERS:
+            raise _TooLong
+        kept.append(piece)
+    return "".join(kept)
 
 
 def _explain_undefined(message: str, template: str, values: Mapping[str, Any]) -> str:

@@ -11,11 +11,12 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
-from alter.errors import AlterError, DataError, did_you_mean
-from alter.recipe import Recipe
+from alter.errors import AlterError, DataError
+from alter.recipe import Recipe, load_recipe
 from alter.tasks.example import Example
-from alter.tasks.read import SPLITS, check_templates, infer_labels, load_tasks, source_of
+from alter.tasks.read import SPLITS, UnknownTasks, check_templates, infer_labels, load_tasks, no_validation_rows, source_of
 from alter.tasks.source import hub_splits
 from alter.tasks.spec import TaskSpec
 
@@ -93,28 +94,30 @@ def _told_once(file: str, what: str, lines: list[str]) -> str:
     return f"{told} (the same in {len(lines) - 1} more: line {more})"
 
 
-def validate_recipe(recipe: Recipe) -> ValidationReport:
-    """Read every file of a recipe fully and report all problems, all warnings and a summary per task."""
+def validate_recipe(recipe: Recipe | str | Path) -> ValidationReport:
+    """Read every file of a recipe fully and report all problems, all warnings and a summary per task.
+
+    Args:
+        recipe: a YAML file, or a resolved recipe.
+
+    Raises:
+        ConfigError: the recipe itself cannot be read; what is wrong with its rows is in the report.
+    """
+    recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
     problems = _Problems()
     specs = [spec for spec in recipe.tasks if _can_be_read(spec, problems)]
-    unknown: dict[str, list[str]] = {}
-    known = {spec.name for spec in recipe.tasks}
-
-    def note_other(name: str, place: str) -> None:
-        if name not in known:
-            unknown.setdefault(name, []).append(place)
-
+    unknown = UnknownTasks(spec.name for spec in recipe.tasks)
     # The cap is a choice of rows for training; validation looks at all of them.
     uncapped = [spec.model_copy(update={"cap": None, "validation_cap": None}) for spec in specs]
-    splits = {split: load_tasks(uncapped, split, on_problem=problems.add, on_other=note_other) for split in SPLITS}
-    for name, places in unknown.items():
-        problems.add(_unknown_task(name, list(dict.fromkeys(places)), known))
+    splits = {split: load_tasks(uncapped, split, on_problem=problems.add, on_other=unknown.note) for split in SPLITS}
+    for error in unknown.problems():
+        problems.add(error)
     warnings: list[str] = []
     summaries: dict[str, TaskSummary] = {}
     for spec in specs:
         examples = {split: splits[split][spec.name] for split in SPLITS}
         _check_labels(spec, examples["train"], problems)
-        warnings += _missing_splits(spec) + _duplicates(spec, examples) + _unseen_labels(spec, examples)
+        warnings += _missing_splits(spec, problems) + _duplicates(spec, examples) + _unseen_labels(spec, examples)
         summaries[spec.name] = _summary(spec, examples)
     return ValidationReport(problems=problems.listed(), warnings=warnings, summaries=summaries)
 
@@ -131,11 +134,6 @@ def _can_be_read(spec: TaskSpec, problems: _Problems) -> bool:
     return True
 
 
-def _unknown_task(name: str, places: list[str], known: set[str]) -> DataError:
-    rows = "1 row names" if len(places) == 1 else f"{len(places)} rows name"
-    return DataError(f"{places[0]}: {rows} the task '{name}', which the recipe does not have; {did_you_mean(name, known)}")
-
-
 def _check_labels(spec: TaskSpec, train: list[Example], problems: _Problems) -> None:
     # Without rows the file's own problem has been told.
     if not train:
@@ -146,8 +144,11 @@ def _check_labels(spec: TaskSpec, train: list[Example], problems: _Problems) -> 
         problems.add(error)
 
 
-def _missing_splits(spec: TaskSpec) -> list[str]:
+def _missing_splits(spec: TaskSpec, problems: _Problems) -> list[str]:
+    """Tell of validation rows that are named nowhere, and return warnings of splits that a hub data set lacks."""
     sources = {split: source_of(spec, split) for split in SPLITS[1:]}
+    if sources["validation"] is None:
+        problems.add(no_validation_rows(spec))
     on_hub = {split: source[1] for split, source in sources.items() if source is not None and source[0] == "hub"}
     if not on_hub:
         return []
@@ -156,6 +157,8 @@ def _missing_splits(spec: TaskSpec) -> list[str]:
     except AlterError:
         # Reading the rows failed the same way, and that is among the problems.
         return []
+    if "validation" in on_hub and "validation" not in present:
+        problems.add(no_validation_rows(spec))
     return [
         f"task '{spec.name}': {dataset_id} has no split '{split}' (it has {', '.join(present)}): no {split} rows are used"
         for split, dataset_id in on_hub.items()

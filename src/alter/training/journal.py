@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from alter.results import finite
 from alter.tensors import write_error
 
 
@@ -31,10 +32,10 @@ class Journal:
             raise write_error(error, path) from error
 
     def write(self, line: Mapping[str, object]) -> None:
-        """Append one line."""
+        """Append one line; a number that is not finite becomes null."""
         try:
             with self.path.open("a", encoding="utf-8") as stream:
-                stream.write(json.dumps(line, ensure_ascii=False) + "\n")
+                stream.write(json.dumps(finite(line), ensure_ascii=False, allow_nan=False) + "\n")
         except OSError as error:
             raise write_error(error, self.path) from error
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -13,7 +15,7 @@ from alter.errors import ConfigError, DataError
 from alter.evaluation import EvalSet
 from alter.recipe import Recipe
 from alter.tasks.example import Example
-from alter.tasks.read import SPLITS, capped, infer_labels, load_tasks
+from alter.tasks.read import SPLITS, UnknownTasks, capped, infer_labels, load_tasks, no_validation_rows
 from alter.tasks.spec import TaskSpec
 
 
@@ -42,16 +44,17 @@ def read_rows(recipe: Recipe) -> Rows:
     problems: list[str] = []
     # Labels are those of all training rows, not of the sample that a cap keeps: so they do not depend on the seed.
     whole = [task.model_copy(update={"cap": None}) for task in recipe.tasks]
+    unknown = UnknownTasks(task.name for task in recipe.tasks)
     splits = {
-        split: load_tasks(whole, split, seed=recipe.seed, on_problem=lambda error: problems.append(str(error)))
+        split: load_tasks(
+            whole, split, seed=recipe.seed, on_problem=lambda error: problems.append(str(error)), on_other=unknown.note
+        )
         for split in SPLITS
     }
-    raise_problems(problems)
+    raise_problems([*problems, *map(str, unknown.problems())])
     for task in recipe.tasks:
         if not splits["validation"][task.name]:
-            raise DataError(
-                f"task '{task.name}' has no validation rows; name a file under source.validation: the best checkpoint is chosen on it"
-            )
+            raise no_validation_rows(task)
     specs = [_complete(task, splits["train"][task.name]) for task in recipe.tasks]
     splits["train"] = {task.name: capped(splits["train"][task.name], task, task.cap, recipe.seed) for task in recipe.tasks}
     scales = {task.name: scale_of(splits["train"][task.name]) for task in specs if task.kind == "regression"}
@@ -102,6 +105,17 @@ def encode_split(rows: Rows, split: str, *, tokenizer: PreTrainedTokenizerBase, 
         )
         for task_id, spec in enumerate(rows.specs)
     }
+
+
+def rows_digest(rows: Mapping[str, Sequence[Features]]) -> str:
+    """Return 16 hex digits that tell one set of encoded rows from another: token ids, labels and targets, in order."""
+    digest = hashlib.sha256()
+    for task, features in rows.items():
+        digest.update(f"{task} {len(features)}\n".encode())
+        for row in features:
+            digest.update(f"{row.length} {row.label_id} {row.target!r}\n".encode())
+            digest.update(array("q", row.inputs["input_ids"]).tobytes())
+    return digest.hexdigest()[:16]
 
 
 def eval_sets(rows: Rows, split: str, *, tokenizer: PreTrainedTokenizerBase, max_length: int) -> dict[str, EvalSet]:

@@ -77,6 +77,11 @@ def train(
     # Processes without an accelerator find each other (gloo) only where accelerate is told that there is none.
     cpu = os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes") or not torch.accelerator.is_available()
     state = PartialState(cpu=cpu)
+    if resolved.train.mixed_precision == "fp16" and state.device.type == "cpu":
+        raise ConfigError(
+            "train.mixed_precision is fp16, but this run has no accelerator and fp16 needs one; set train.mixed_precision to auto, "
+            "bf16 or no"
+        )
     folder = Path(output_dir)
     with RunDirectory(folder, resolved, resume=resume, writes=state.is_main_process) as directory:
         state.wait_for_everyone()
@@ -107,6 +112,7 @@ def _train(recipe: Recipe, folder: Path, *, resume: bool, observer: Observer, st
         rows=encode_split(rows, "train", tokenizer=tokenizer, max_length=recipe.max_length),
         tokenizer=tokenizer,
         validate=validate,
+        fingerprint=fingerprint,
         folder=folder,
         observer=_observers(recipe, folder, observer, state),
         resume=resume,

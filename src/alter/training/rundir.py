@@ -51,6 +51,8 @@ class RunDirectory:
         """
         if not self.writes:
             return self
+        if self.resume and not self.folder.exists():  # a mistyped folder is not made
+            raise self._nothing_to_resume()
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._lock = os.open(self.folder / ".lock", os.O_CREAT | os.O_RDWR, 0o644)
@@ -93,6 +95,8 @@ class RunDirectory:
                 raise CheckpointError(
                     f"{self.folder}: holds results of something else ({RECIPE} is missing); choose another --output-dir"
                 )
+            if self.resume:
+                raise self._nothing_to_resume()
             self._write(wanted, saved)
             return
         try:
@@ -113,6 +117,11 @@ class RunDirectory:
                 f"{self.folder}: its run has other settings than this recipe ({', '.join(changed[:5])}); resume with the recipe it was "
                 f"started with ({saved}), or choose another --output-dir"
             )
+
+    def _nothing_to_resume(self) -> CheckpointError:
+        return CheckpointError(
+            f"nothing to resume in {self.folder} ({RECIPE} is missing); drop --resume, or give the run's folder as --output-dir"
+        )
 
     @staticmethod
     def _write(wanted: dict[str, Any], path: Path) -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -27,6 +28,7 @@ from alter.results import Score, StageResult, write_json
 from alter.tensors import save_tensors, write_error
 
 FORMAT = 1
+_NAME = re.compile(r"(stage[12])-(\d+)")
 
 
 class Progress(Settings):
@@ -58,13 +60,17 @@ class Progress(Settings):
     """Processes of the run."""
     results: dict[str, StageResult] = {}
     """Stages that are over."""
+    rows_digest: str = ""
+    """Digest of the encoded training rows; empty in checkpoints of earlier versions."""
+    base_fingerprint: str = ""
+    """Fingerprint of the base model; empty in checkpoints of earlier versions."""
 
 
 def save_checkpoint(folder: Path, progress: Progress, tensors: Mapping[str, Mapping[str, torch.Tensor]]) -> None:
     """Write a checkpoint whole or not at all.
 
     Args:
-        folder: its place; must not exist.
+        folder: its place; a checkpoint that is there gives way once the new one is whole.
         progress: goes to state.json.
         tensors: file stem -> name -> tensor.
 
@@ -72,17 +78,23 @@ def save_checkpoint(folder: Path, progress: Progress, tensors: Mapping[str, Mapp
         TrainingError: the disk is full; earlier checkpoints are untouched.
     """
     draft = folder.with_name(f".{folder.name}.{os.getpid()}")
-    shutil.rmtree(draft, ignore_errors=True)
+    old = draft.with_name(f"{draft.name}.old")
+    for left in (draft, old):
+        shutil.rmtree(left, ignore_errors=True)
     try:
         draft.mkdir(parents=True)
         for stem, named in tensors.items():
             save_tensors(named, draft / f"{stem}.safetensors")
         write_json(progress.model_dump(), draft / "state.json")
-        shutil.rmtree(folder, ignore_errors=True)
+        if folder.exists():
+            folder.replace(old)
         draft.replace(folder)
     except (OSError, SafetensorError) as error:
+        if old.exists():
+            old.replace(folder)
         shutil.rmtree(draft, ignore_errors=True)
         raise write_error(error, folder) from error
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def load_progress(folder: Path) -> Progress:
@@ -108,11 +120,11 @@ def load_progress(folder: Path) -> Progress:
 
 
 def checkpoints_in(folder: Path) -> list[Path]:
-    """Return a run's checkpoints, oldest first."""
+    """Return a run's checkpoints, oldest first; folders of other names are none of ours."""
     if not folder.is_dir():
         return []
-    found = [path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".") and "-" in path.name]
-    return sorted(found, key=lambda path: path.name)
+    found = [(name, path) for path in folder.iterdir() if (name := _NAME.fullmatch(path.name)) and path.is_dir()]
+    return [path for _, path in sorted(found, key=lambda pair: (pair[0][1], int(pair[0][2])))]
 
 
 def prune(folder: Path, keep: int) -> None:

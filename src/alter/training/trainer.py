@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.state import AcceleratorState
+from accelerate.utils import broadcast_object_list
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
@@ -29,6 +30,7 @@ from alter.training.meter import Meter
 from alter.training.observer import Observer, StepReport
 from alter.training.optim import build_optimizer, build_schedule
 from alter.training.precision import resolve_precision
+from alter.training.prepare import rows_digest
 from alter.training.scope import parameter_scopes
 from alter.training.state import (
     Progress,
@@ -53,6 +55,7 @@ class Trainer:
         rows: task -> encoded training rows.
         tokenizer: pads batches.
         validate: scores the model on validation rows; its average chooses the best step.
+        fingerprint: the base model's, so that a resumed run notices another base.
         folder: the run directory, for checkpoints and metrics.jsonl.
         observer: is told what happens.
         resume: go on from the newest checkpoint in `folder`.
@@ -66,6 +69,7 @@ class Trainer:
         rows: Mapping[str, Sequence[Features]],
         tokenizer: PreTrainedTokenizerBase,
         validate: Validate,
+        fingerprint: str,
         folder: Path,
         observer: Observer,
         resume: bool = False,
@@ -94,21 +98,41 @@ class Trainer:
         self.changing = {name: p for group in kept for name, p in groups[group].items()}
         self.names = {id(parameter): name for name, parameter in self.changing.items()}
         self.best: dict[str, torch.Tensor] = {}
-        self.progress = Progress(stage="stage1", step=0, num_processes=self.accelerator.num_processes)
+        self.progress = Progress(
+            stage="stage1",
+            step=0,
+            num_processes=self.accelerator.num_processes,
+            rows_digest=rows_digest(rows),
+            base_fingerprint=fingerprint,
+        )
         self._resumed: Path | None = None
         newest = checkpoints_in(self._checkpoints)[-1:] if resume else []
         if newest:
             self._resumed = newest[0]
-            self.progress = load_progress(newest[0])
-            self._check_processes(newest[0])
+            saved = load_progress(newest[0])
+            self._check_origin(saved, newest[0])
+            self.progress = saved.model_copy(update=self.progress.model_dump(include={"rows_digest", "base_fingerprint"}))
             self._load_parameters(newest[0] / "model.safetensors")
         if self.accelerator.is_main_process:
             self.journal = Journal(folder / "metrics.jsonl", size=self.progress.journal_bytes)
 
-    def _check_processes(self, folder: Path) -> None:
-        before, now = self.progress.num_processes, self.accelerator.num_processes
+    def _check_origin(self, saved: Progress, folder: Path) -> None:
+        """Refuse a checkpoint of other processes, training rows or base than this run has."""
+        before, now = saved.num_processes, self.progress.num_processes
         if before != now:
             raise CheckpointError(f"{folder}: written by a run of {before} process(es), this one has {now}; resume with {before}")
+        if saved.rows_digest not in ("", self.progress.rows_digest):
+            raise CheckpointError(
+                f"{folder}: the training rows changed since the run was started (digest {saved.rows_digest} then, "
+                f"{self.progress.rows_digest} now); put the files of rows and the tokenizer back as they were, or start a new run in "
+                f"another --output-dir"
+            )
+        if saved.base_fingerprint not in ("", self.progress.base_fingerprint):
+            raise CheckpointError(
+                f"{folder}: the base model {self.recipe.model_name_or_path} changed since the run was started (fingerprint "
+                f"{saved.base_fingerprint} then, {self.progress.base_fingerprint} now). Resume with the base that the run was "
+                f"started with, or start a new run in another --output-dir"
+            )
 
     @property
     def _checkpoints(self) -> Path:
@@ -122,7 +146,7 @@ class Trainer:
 
         Raises:
             TrainingError: the loss is no number any more, or the disk is full.
-            ConfigError: no stage has anything to do.
+            ConfigError: no stage has anything to do, or one has nothing to train.
             CheckpointError: the checkpoint to go on from is damaged.
         """
         stages = {name: stage for name, stage in self.recipe.stages.items() if stage.num_train_epochs > 0}
@@ -130,20 +154,36 @@ class Trainer:
             raise ConfigError(
                 "every stage has num_train_epochs 0, so there is nothing to train; raise stages.stage1.num_train_epochs"
             )
+        groups = self.model.parameter_groups()
+        for name, stage in stages.items():
+            if not any(groups[group] for group in stage.trains):
+                raise ConfigError(
+                    f"stages.{name}.trains is [{', '.join(stage.trains)}], and this model has no such parameters; add a group that has "
+                    f"some ({', '.join(group for group, members in groups.items() if members)}), or set stages.{name}.num_train_epochs: 0"
+                )
         try:
+            if self._resumed is None:
+                self._warn_of_cut_rows()
             self._fit_stages(stages)
         finally:  # an error must not leave a terminal half drawn or a tracker's file open
             self.observer.closed()
         return self.progress.results
+
+    def _warn_of_cut_rows(self) -> None:
+        for task, rows in self.rows.items():
+            if num_cut := sum(row.truncated for row in rows):
+                self.observer.warned(
+                    f"{num_cut} of {len(rows)} training rows of task '{task}' are longer than max_length={self.recipe.max_length} tokens "
+                    f"and were cut; raise max_length"
+                )
 
     def _fit_stages(self, stages: Mapping[str, StageSettings]) -> None:
         for name, stage in sorted(stages.items()):
             if name < self.progress.stage or name in self.progress.results:
                 continue
             if name != self.progress.stage:
-                self.progress = Progress(
-                    stage=name, step=0, num_processes=self.accelerator.num_processes, results=self.progress.results
-                )
+                kept = self.progress.model_dump(include={"num_processes", "rows_digest", "base_fingerprint"})
+                self.progress = Progress(stage=name, step=0, results=self.progress.results, **kept)
                 self._resumed, self.best = None, {}
             self._fit_stage(name, stage)
 
@@ -168,8 +208,9 @@ class Trainer:
         meter = Meter(self.model.task_names, self.model.device)
         if self._resumed is not None:
             self._resume_stage(optimizer, schedule, meter)
-        else:
-            torch.manual_seed(plan.seed)
+        if self._resumed is None or not self.accelerator.is_main_process:
+            # Each process drops units of its own. A checkpoint holds the main process's state only: the others draw anew.
+            torch.manual_seed(plan.seed + self.accelerator.process_index + 1_000_003 * self.progress.step)
         count = sum(parameter.numel() for parameter in trainable.values())
         self.observer.stage_started(name, num_steps=num_steps, first_step=self.progress.step, trainable=count)
         started = time.monotonic() - self.progress.seconds
@@ -255,9 +296,19 @@ class Trainer:
         if math.isfinite(loss) and (self.recipe.train.mixed_precision == "fp16" or math.isfinite(float(norm))):
             return
         bad = [task for task, value in losses.items() if not math.isfinite(value)]
-        raise TrainingError(
-            f"{name}, step {self.progress.step}: the loss is {loss}, the gradient's norm {float(norm)} (tasks: "
-            f"{', '.join(bad) or 'all'}). Nothing saved is lost: the last checkpoint in {self._checkpoints} is from before. "
+        raise self._no_number(name, f"the loss is {loss}, the gradient's norm {float(norm)} (tasks: {', '.join(bad) or 'all'})")
+
+    def _check_parameters(self, name: str) -> None:
+        """Refuse a model that the last update broke: the loss is from before it."""
+        broken = [key for key, parameter in self.changing.items() if not torch.isfinite(parameter).all()]
+        if broken:
+            raise self._no_number(
+                name, f"the update made {len(broken)} of {len(self.changing)} parameters NaN or infinite, first {broken[0]}"
+            )
+
+    def _no_number(self, name: str, what: str) -> TrainingError:
+        return TrainingError(
+            f"{name}, step {self.progress.step}: {what}. Nothing saved is lost: the last checkpoint in {self._checkpoints} is from before. "
             f"Lower stages.{name}.learning_rates, or train.max_grad_norm"
             + (", or use mixed_precision: bf16 instead of fp16" if self.recipe.train.mixed_precision == "fp16" else "")
         )
@@ -278,6 +329,7 @@ class Trainer:
         saves = last or (step % train.save_steps == 0 if train.save_steps else validates)
         if validates or saves:  # nothing is ever scored or saved of a model that is no number
             self._check_finite(name, *meter.peek(self.accelerator), norm)
+            self._check_parameters(name)
         meter.pause()
         if validates:
             self._validate(name, stage)
@@ -285,8 +337,23 @@ class Trainer:
             self._save(optimizer, meter)
         meter.go_on()
 
+    def _score(self, name: str) -> SplitScores:
+        """Score on the main process and tell the others, so that all of them choose the same best step and stop together."""
+        told: list[SplitScores | str | None] = [None]
+        if self.accelerator.is_main_process:
+            try:
+                told = [self.validate(self.model)]
+            except TrainingError as error:  # finite parameters, and outputs beyond all numbers
+                told = [str(error)]
+        if self.accelerator.num_processes > 1:
+            broadcast_object_list(told)
+        [scores] = told
+        if isinstance(scores, SplitScores):
+            return scores
+        raise self._no_number(name, str(scores))
+
     def _validate(self, name: str, stage: StageSettings) -> None:
-        scores = self.validate(self.model)
+        scores = self._score(name)
         best = better(scores.average, than=self.progress.best_average)
         if best:
             self.best = {key: parameter.detach().clone() for key, parameter in self.changing.items()}

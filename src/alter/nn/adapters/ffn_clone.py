@@ -35,6 +35,8 @@ class FFNClone(nn.Module):
 class FFNCloneBank(nn.Module):
     """The FFN copies of one site."""
 
+    equal_start = True
+
     def __init__(self, ffn: FFN, settings: AdapterSettings, *, num_adapters: int) -> None:
         super().__init__()
         self.adapters = nn.ModuleList(FFNClone(ffn) for _ in range(num_adapters))

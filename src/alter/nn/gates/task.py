@@ -23,7 +23,8 @@ class TaskGate(nn.Module):
         self.top_k = settings.top_k
         learned = settings.over == "all" or shape.role == "selector"
         self.logits_TN = nn.Parameter(torch.zeros(shape.num_tasks, shape.num_adapters)) if learned else None
-        self.shared_logits_TM = nn.Parameter(torch.zeros(shape.num_tasks, shape.num_shared)) if shape.num_shared else None
+        shared_logits_TM = shape.shared_logits()
+        self.shared_logits_TM = None if shared_logits_TM is None else nn.Parameter(shared_logits_TM)
 
     def start_from(self, weights_TN: torch.Tensor) -> None:
         """Begin at stage 1's weights."""
