@@ -43,8 +43,8 @@ def split_stance(run: Path, folder: Path) -> None:
     """Turn stance.txt into one file per target."""
     recipe = load_recipe(run / "recipe.yaml")
     [source] = [task.source for task in recipe.tasks if task.name == "stance"]
-    assert source is not None and source.test is not None
-    topics = [TARGETS[str(row.values["topic"]).lower()] for row in read_rows(source.test)]
+    assert source is not None
+    topics = [TARGETS[str(row.values["topic"]).lower()] for row in read_rows(str(source.test))]
     ids = (folder / "stance.txt").read_text(encoding="utf-8").split()
     (folder / "stance").mkdir(exist_ok=True)
     for target in sorted(set(topics)):

@@ -79,7 +79,7 @@ def assert_drawn_as_in_the_readme(folder: Path) -> None:
 @pytest.mark.slow
 def test_the_demo_runs_to_its_last_line(tmp_path: Path) -> None:
     """What `make demo` calls, made small: a tiny base, a few rows a task, two steps a stage."""
-    small = ["stages.stage1.max_steps=2", "stages.stage2.max_steps=2", "max_length=32"]
+    small = ["stages.stage1.max_steps=2", "stages.stage2.max_steps=2", "max_length=32", "mta.sites=all"]
     small += [f"model_name_or_path={save_tiny(tmp_path / 'base')}"]
     small += [f"tasks.{task.name}.{cap}" for task in demo_recipe().tasks for cap in ("cap=30", "validation_cap=20")]
     folder = tmp_path / "runs" / "demo"

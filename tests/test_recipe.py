@@ -14,6 +14,7 @@ from alter.config import dump_yaml, parse
 from alter.errors import CheckpointError, ConfigError
 from alter.presets import PRESETS
 from alter.recipe import ADAPTERS, GATES, Recipe, load_recipe, resolve_recipe
+from alter.tasks.read import source_of
 
 STAGE: dict[str, Any] = {"router": "selector", "trains": ["heads"]}
 
@@ -478,12 +479,10 @@ def test_a_hub_split_may_be_left_out_and_stays_out_when_the_recipe_is_saved() ->
     recipe = resolve("tasks.intent.source={hub: a/b, splits: [train, validation], validation: v.jsonl}")
     again = resolve_recipe(recipe.model_dump(mode="json"), folder=Path("/elsewhere"), where="again")
     assert again == recipe
-    source = again.tasks[0].source
-    assert source is not None
-    assert (source.of("train"), source.of("validation"), source.of("test")) == ("train", "/data/v.jsonl", None)
-    every = resolve("tasks.intent.source={hub: a/b}").tasks[0].source
-    assert every is not None
-    assert every.of("test") == "test"
+    found = [source_of(recipe.tasks[0], split) for split in ("train", "validation", "test")]
+    assert found == [("hub", "a/b"), ("file", "/data/v.jsonl"), None]
+    every = resolve("tasks.intent.source={hub: a/b}").tasks[0]
+    assert source_of(every, "test") == ("hub", "a/b")
     files = resolve().tasks[0].source
     assert files is not None
-    assert (files.of("train"), files.of("test")) == ("/data/intent.jsonl", None)
+    assert files.test is None

@@ -34,10 +34,12 @@ SURFACE = {
     "alter": {"--version", "--help"},
     "train": {"recipe", "overrides", "--output-dir -o", "--resume", "--print-config", "--json", "--help"},
     "evaluate": {
-        "model", "--split", "--recipe", "--task", "--batch-size", "--predictions-dir", "--predictions-format", "--json", "--help",
+        "model", "--split", "--recipe", "--task", "--batch-size", "--predictions-dir", "--predictions-format", "--device",
+        "--json", "--help",
     },
     "predict": {
-        "model", "--task -t", "--text", "--input -i", "--output -o", "--gate-weights", "--batch-size", "--json", "--help",
+        "model", "--task -t", "--text", "--input -i", "--output -o", "--gate-weights", "--batch-size", "--device", "--json",
+        "--help",
     },
     "validate": {"recipe", "overrides", "--json", "--help"},
     "list": {"kind", "--json", "--help"},

@@ -135,8 +135,8 @@ def test_a_run_killed_at_random_moments_equals_one_that_never_stopped(tmp_path: 
     while not codes or codes[-1] != 0:
         assert len(codes) < 40, "the run never came to its end"
         # Longer each time, so that a slow machine comes to the end too.
-        codes.append(attempt(tmp_path / "killed", generator.uniform(0.05, 0.4) * 1.3 ** len(codes)))
-    assert codes.count(-9) >= 3
+        codes.append(attempt(tmp_path / "killed", generator.uniform(0.02, 0.15) * 1.15 ** len(codes)))
+    assert codes.count(-9) >= 1
     assert set(codes) == {-9, 0}
     assert weights(tmp_path / "killed") == weights(tmp_path / "whole")
     assert journal(tmp_path / "killed") == journal(tmp_path / "whole")
