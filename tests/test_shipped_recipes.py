@@ -22,7 +22,9 @@ each_recipe = pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.ste
 
 @each_recipe
 @pytest.mark.parametrize("preset", sorted(PRESETS))
-def test_a_shipped_recipe_resolves_with_both_presets(path: Path, preset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_shipped_recipe_resolves_with_both_presets(
+    path: Path, preset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("ALTER_DATA", str(tmp_path))
     recipe = load_recipe(path, [f"preset={preset}"])
     assert recipe.name == path.stem
