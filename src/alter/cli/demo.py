@@ -56,7 +56,7 @@ def _show(folder: Path, results: Results, *, seconds: float) -> None:
     tasks = list(results.splits["test"].tasks)
     rows = [[task, *(f"{scores[task]:.1f}" for scores in columns.values())] for task in tasks]
     rows.append(["average", *(f"{sum(scores.values()) / len(scores):.1f}" for scores in columns.values())])
-    title = "test score per task (macro-F1 in percent, 120 tickets no one trained on)"
+    title = "test macro-F1 in percent, 120 unseen tickets"
     console().print(table(title, ["task", *(HEADINGS[name] for name in columns)], rows))
     trained = sum(stage.seconds for stage in results.stages.values())
     counts = results.parameters

@@ -325,7 +325,7 @@ class Trainer:
     ) -> None:
         step, train = self.progress.step, self.recipe.train
         last = step == num_steps
-        validates = last or step % (stage.eval_steps or max(1, plan.steps_per_epoch // stage.evals_per_epoch)) == 0
+        validates = last or step % (stage.eval_steps or math.ceil(plan.steps_per_epoch / stage.evals_per_epoch)) == 0
         saves = last or (step % train.save_steps == 0 if train.save_steps else validates)
         if validates or saves:  # nothing is ever scored or saved of a model that is no number
             self._check_finite(name, *meter.peek(self.accelerator), norm)
