@@ -81,18 +81,18 @@ def domain_table(presets: dict[str, list[Results]], marks: dict[str, dict[str, l
 
 
 def stage_table(presets: dict[str, list[Results]]) -> str:
-    """Return what each stage reached on validation rows and what it cost."""
+    """Return what each stage reached on validation rows and what it cost, in steps: times of a shared machine say little."""
     lines = [
-        "| preset | stage 1, validation | stage 2, validation | released | trainable, stage 1 / 2 | stage 2's share of time |"
+        "| preset | stage 1, validation | stage 2, validation | released | trainable, stage 1 / 2 | stage 2's share of steps |"
     ]
     lines.append("|---|---|---|---|---|---|")
     for preset, results in sorted(presets.items()):
         stages = [[result.stages[name] for result in results] for name in ("stage1", "stage2")]
         averages = [spread([stage.average for stage in found]) for found in stages]
-        seconds = [sum(stage.seconds for stage in found) for found in stages]
+        steps = [sum(stage.steps for stage in found) for found in stages]
         released = ", ".join(result.released for result in results)
         trainable = f"{stages[0][0].trainable_parameters:,} / {stages[1][0].trainable_parameters:,}"
-        share = 100 * seconds[1] / sum(seconds)
+        share = 100 * steps[1] / sum(steps)
         lines.append(f"| {preset} | {averages[0]} | {averages[1]} | {released} | {trainable} | {share:.0f} % |")
     return "\n".join(lines) + "\n"
 
