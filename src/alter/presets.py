@@ -5,7 +5,7 @@ temperature 0.1 that starts at 0.22 for the two adapters a task owns and 0.20 el
 stage 2 shared adapters under the gate network on adapter outputs.
 
 `alter-lite` is the default: LoRA on every FFN, the backbone frozen, task-level weights, so that each task folds into one LoRA.
-Its values were chosen on validation scores; docs/results.md holds the sweep.
+Rates, sites and pooling were compared on validation rows, with one seed; docs/results.md holds the sweep and says what was not tried.
 """
 
 from __future__ import annotations
