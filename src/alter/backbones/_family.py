@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from torch import nn
     from transformers import PreTrainedModel
 
+Kind = Literal["encoder", "encoder-decoder", "decoder"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Family:
@@ -20,11 +22,12 @@ class Family:
     Attributes:
         model_types: the values of `config.model_type` that belong to the family.
         kind: how a model of the family reads and writes text.
-        find_sites: returns the FFN sites of a model, bare or with a head, first layer first.
+        find_sites: returns the FFN sites of a model, bare or with a head, first layer first; an encoder-decoder's encoder sites come
+            before its decoder sites (`FFNSite.stack` says which is which).
     """
 
     model_types: tuple[str, ...]
-    kind: Literal["encoder"]
+    kind: Kind
     find_sites: Callable[[PreTrainedModel], list[FFNSite]]
 
 

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 FFNForm = Literal["plain", "gated", "fused_gated"]
+Stack = Literal["encoder", "decoder"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +29,7 @@ class FFNSite:
         activation: the FFN's activation, as a function of a tensor.
         form: how the projections combine.
         dropout: dropout rate inside the FFN, between activation and `down`.
+        stack: which stack of the model the FFN is in; a decoder's reads the text from left to right.
     """
 
     owner: str
@@ -36,6 +38,7 @@ class FFNSite:
     activation: Callable[[torch.Tensor], torch.Tensor]
     form: FFNForm = "plain"
     dropout: float = 0.0
+    stack: Stack = "encoder"
 
 
 def projection_shape(module: nn.Module) -> tuple[int, int]:
