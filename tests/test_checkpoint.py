@@ -134,7 +134,7 @@ def test_the_config_the_tokenizer_and_the_scales_come_back(base_folder: Path, fo
     assert loaded.config.tasks[0].source is None  # where the training rows lay is no part of a model
     assert loaded.config.tasks[0].cap is None
     assert loaded.scales["score"].restore(2.0) == 5.0
-    assert loaded.tokenizer("pay the bill").input_ids == load_base(str(base_folder))[1]("pay the bill").input_ids
+    assert loaded.codec.tokenizer("pay the bill").input_ids == load_base(str(base_folder))[1]("pay the bill").input_ids
 
 
 def test_a_run_directory_stands_for_the_model_in_it(folder: Path) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from tests.recipes import toy
 from tests.tiny import tiny_model, tiny_tokenizer
 
 from alter.data.batch import collate
+from alter.data.codec import Codec
 from alter.data.encode import Scale
 from alter.errors import TrainingError
 from alter.evaluation import EvalSet, answer, evaluate, outputs_of, score_task, split_scores
@@ -20,6 +22,7 @@ from alter.recipe import Recipe
 from alter.tasks.spec import TaskSpec
 from alter.training.prepare import eval_sets, read_rows
 
+CODEC = Codec(tokenizer=tiny_tokenizer(), max_length=32)
 MOOD = TaskSpec(name="mood", labels=["pleased", "upset"])
 STARS = TaskSpec(name="stars", kind="regression")
 
@@ -31,7 +34,7 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Recipe:
 
 @pytest.fixture(scope="module")
 def sets(recipe: Recipe) -> dict[str, EvalSet]:
-    return eval_sets(read_rows(recipe), "test", tokenizer=tiny_tokenizer(), max_length=32)
+    return eval_sets(read_rows(recipe), "test", codec=CODEC)
 
 
 @pytest.fixture(scope="module")
@@ -45,13 +48,13 @@ def model(recipe: Recipe, sets: dict[str, EvalSet]) -> MTAModel:
             for parameter in model.parameter_groups()[group].values():  # type: ignore[index]
                 parameter.add_(torch.randn_like(parameter))
         for head, eval_set in zip(model.heads.heads, sets.values(), strict=True):  # type: ignore[union-attr]
-            outputs = torch.stack(outputs_of(model, eval_set.features, tokenizer=tiny_tokenizer(), batch_size=64))
+            outputs = torch.stack(outputs_of(model, eval_set.features, codec=CODEC, batch_size=64))
             head.bias -= outputs.mean(0)[: head.bias.shape[0]]
     return model
 
 
 def test_scores_are_those_of_scikit_learn_and_scipy_on_the_answers(model: MTAModel, sets: dict[str, EvalSet]) -> None:
-    scores, answers = evaluate(model, sets, tokenizer=tiny_tokenizer(), batch_size=8)
+    scores, answers = evaluate(model, sets, codec=CODEC, batch_size=8)
     for task in ("mood", "topic", "reply"):
         true, given = list(sets[task].references), answers[task]
         assert len(set(given)) > 1, "a constant answer proves little"
@@ -67,23 +70,18 @@ def test_scores_are_those_of_scikit_learn_and_scipy_on_the_answers(model: MTAMod
 
 @pytest.mark.parametrize("batch_size", [1, 7, 100])
 def test_mixed_batches_answer_as_each_task_alone_does(model: MTAModel, sets: dict[str, EvalSet], batch_size: int) -> None:
-    tokenizer = tiny_tokenizer()
     rows = [row for eval_set in sets.values() for row in eval_set.features]
-    mixed = outputs_of(model, rows, tokenizer=tokenizer, batch_size=batch_size)
+    mixed = outputs_of(model, rows, codec=CODEC, batch_size=batch_size)
     assert len(mixed) == 4 * 17
-    alone = [
-        output
-        for eval_set in sets.values()
-        for output in outputs_of(model, eval_set.features, tokenizer=tokenizer, batch_size=17)
-    ]
+    alone = [output for eval_set in sets.values() for output in outputs_of(model, eval_set.features, codec=CODEC, batch_size=17)]
     assert torch.allclose(torch.stack(mixed).nan_to_num(neginf=-9), torch.stack(alone).nan_to_num(neginf=-9), atol=1e-5)
 
 
 def test_outputs_come_in_the_order_of_the_rows(model: MTAModel, sets: dict[str, EvalSet]) -> None:
     rows = [row for eval_set in sets.values() for row in eval_set.features]
-    found = outputs_of(model, rows, tokenizer=tiny_tokenizer(), batch_size=8)
+    found = outputs_of(model, rows, codec=CODEC, batch_size=8)
     for position in (0, 20, 40, 67):
-        batch = collate([rows[position]], tiny_tokenizer())
+        batch = collate([rows[position]], CODEC)
         with torch.inference_mode():
             [alone] = model(**batch.inputs, task_ids=batch.task_ids_B).logits
         real = torch.isfinite(alone)
@@ -96,14 +94,14 @@ def test_outputs_that_are_no_numbers_are_not_scored(model: MTAModel, sets: dict[
     with torch.no_grad():
         broken.heads.heads[2].bias.fill_(value)  # type: ignore[union-attr]
     with pytest.raises(TrainingError, match=r"outputs are NaN or infinite for \d+ of a batch of \d+ rows \(tasks: stars\)"):
-        evaluate(broken, sets, tokenizer=tiny_tokenizer(), batch_size=8)
+        evaluate(broken, sets, codec=CODEC, batch_size=8)
 
 
 def test_evaluation_turns_dropout_off(model: MTAModel, sets: dict[str, EvalSet]) -> None:
     model.train()
-    first = evaluate(model, sets, tokenizer=tiny_tokenizer(), batch_size=8)
+    first = evaluate(model, sets, codec=CODEC, batch_size=8)
     model.train()
-    assert evaluate(model, sets, tokenizer=tiny_tokenizer(), batch_size=8) == first
+    assert evaluate(model, sets, codec=CODEC, batch_size=8) == first
 
 
 def test_a_number_comes_back_on_its_own_scale() -> None:
@@ -113,8 +111,8 @@ def test_a_number_comes_back_on_its_own_scale() -> None:
 def test_regression_answers_are_on_the_scale_of_the_rows(model: MTAModel, sets: dict[str, EvalSet]) -> None:
     eval_set = sets["stars"]
     assert eval_set.scale.mean == pytest.approx(2.0)
-    outputs = outputs_of(model, eval_set.features, tokenizer=tiny_tokenizer(), batch_size=64)
-    _, answers = evaluate(model, {"stars": eval_set}, tokenizer=tiny_tokenizer(), batch_size=64)
+    outputs = outputs_of(model, eval_set.features, codec=CODEC, batch_size=64)
+    _, answers = evaluate(model, {"stars": eval_set}, codec=CODEC, batch_size=64)
     expected = [float(output[0]) * eval_set.scale.std + eval_set.scale.mean for output in outputs]
     assert answers["stars"] == pytest.approx(expected)
 
@@ -143,8 +141,8 @@ def test_a_label_that_training_never_showed_counts_as_wrong() -> None:
 
 
 def test_cut_rows_are_counted(model: MTAModel, recipe: Recipe) -> None:
-    sets = eval_sets(read_rows(recipe), "test", tokenizer=tiny_tokenizer(), max_length=6)
-    scores, _ = evaluate(model, sets, tokenizer=tiny_tokenizer(), batch_size=32)
+    sets = eval_sets(read_rows(recipe), "test", codec=replace(CODEC, max_length=6))
+    scores, _ = evaluate(model, sets, codec=CODEC, batch_size=32)
     counted = {task: score.num_truncated for task, score in scores.tasks.items()}
     assert counted == {task: sum(row.truncated for row in eval_set.features) for task, eval_set in sets.items()}
     assert 0 < counted["mood"] < 17
@@ -161,5 +159,5 @@ def test_a_group_counts_once_in_the_average() -> None:
 
 def test_tasks_without_rows_are_left_out(model: MTAModel, sets: dict[str, EvalSet], tmp_path: Path) -> None:
     without = EvalSet(spec=sets["mood"].spec, features=[], references=[], scale=Scale())
-    scores, answers = evaluate(model, {**sets, "mood": without}, tokenizer=tiny_tokenizer(), batch_size=32)
+    scores, answers = evaluate(model, {**sets, "mood": without}, codec=CODEC, batch_size=32)
     assert list(scores.tasks) == list(answers) == ["topic", "stars", "reply"]

@@ -62,8 +62,8 @@ def test_predictions_are_written_as_json_lines_in_the_order_of_the_rows(run: Run
     ]
     rows = [json.loads(line) for line in lines_of(tmp_path / "out" / "mood.jsonl")]
     written = toy_rows("mood", 12, seed="test")
-    assert [(row["input"], row["reference"]) for row in rows] == [(row["text"], row["label"]) for row in written]
-    accuracy = accuracy_score([row["reference"] for row in rows], [row["prediction"] for row in rows])
+    assert [(row["input"], row["target"]) for row in rows] == [(row["text"], row["label"]) for row in written]
+    accuracy = accuracy_score([row["target"] for row in rows], [row["prediction"] for row in rows])
     assert scores.tasks["mood"].score == pytest.approx(100 * accuracy)
     stars = [json.loads(line) for line in lines_of(tmp_path / "out" / "stars.jsonl")]
     assert all(isinstance(row["prediction"], float) for row in stars)

@@ -25,10 +25,12 @@ from typing import Any
 import pydantic
 import torch
 from safetensors import SafetensorError
-from transformers import PreTrainedTokenizerBase
+from transformers.pytorch_utils import Conv1D
 
+from alter.backbones._codec import codec_for
 from alter.backbones._load import base_fingerprint, load_base
 from alter.config import Settings, parse
+from alter.data.codec import Codec
 from alter.data.encode import Scale
 from alter.errors import CheckpointError, ConfigError, did_you_mean
 from alter.model import MTAModel
@@ -76,6 +78,10 @@ class AlterConfig(Settings):
     """What weighs the adapters: selector (stage 1 was released) or gate (stage 2)."""
     max_length: int
     """Longest input in tokens."""
+    max_target_length: int = 64
+    """Longest text to write in tokens."""
+    prompt_separator: str = "\n"
+    """Between input and answer (decoder-only models)."""
     mta: MTASettings
     """The module."""
     heads: HeadSettings
@@ -92,7 +98,7 @@ class Loaded:
 
     config: AlterConfig
     model: MTAModel
-    tokenizer: PreTrainedTokenizerBase
+    codec: Codec
     scales: Mapping[str, Scale]
 
 
@@ -174,7 +180,7 @@ def _adapter_config(model: MTAModel, config: AlterConfig) -> dict[str, Any]:
     return {
         "base_model_name_or_path": config.base.name,
         "bias": "none",
-        "fan_in_fan_out": False,
+        "fan_in_fan_out": any(isinstance(module, Conv1D) for ffn in model.ffns for module in ffn.projections),
         "inference_mode": True,
         "lora_alpha": adapter.lora_alpha,
         "lora_dropout": adapter.dropout,
@@ -183,7 +189,7 @@ def _adapter_config(model: MTAModel, config: AlterConfig) -> dict[str, Any]:
         "r": adapter.r,
         "revision": config.base.revision,
         "target_modules": sorted(path for ffn in model.ffns for path in ffn.paths),
-        "task_type": "FEATURE_EXTRACTION",
+        "task_type": {"encoder": "FEATURE_EXTRACTION", "encoder-decoder": "SEQ_2_SEQ_LM", "decoder": "CAUSAL_LM"}[model.kind],
         "use_rslora": False,
     }
 
@@ -259,6 +265,7 @@ def load_model(path: str | Path, *, device: torch.device | str | None = None) ->
     folder = model_folder(path)
     config = load_config(folder)
     base, tokenizer = load_base(config.base.name, revision=config.base.revision)
+    codec = codec_for(base, tokenizer, config, name=config.base.name, revision=config.base.revision)
     fingerprint = base_fingerprint(base)
     if fingerprint != config.base.fingerprint:
         raise CheckpointError(
@@ -276,7 +283,7 @@ def load_model(path: str | Path, *, device: torch.device | str | None = None) ->
     model.to(chosen)
     model.eval()
     scales = {task: Scale(mean=mean, std=std) for task, (mean, std) in config.scales.items()}
-    return Loaded(config=config, model=model, tokenizer=tokenizer, scales=scales)
+    return Loaded(config=config, model=model, codec=codec, scales=scales)
 
 
 def _load_parameters(model: MTAModel, config: AlterConfig, folder: Path) -> None:
@@ -285,7 +292,8 @@ def _load_parameters(model: MTAModel, config: AlterConfig, folder: Path) -> None
         path = folder / adapter_folder(model.task_names, position, model.num_adapters) / "adapter_model.safetensors"
         _fill(_adapter_tensors(model, position), path)
     _fill({**groups["selector"], **groups["gate"]}, folder / "gates.safetensors")
-    _fill(groups["heads"], folder / "heads.safetensors")
+    if groups["heads"]:
+        _fill(groups["heads"], folder / "heads.safetensors")
     if config.base.trained:
         _fill(groups["backbone"], folder / "backbone.safetensors")
 

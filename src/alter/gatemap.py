@@ -8,22 +8,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import torch
-from transformers import PreTrainedTokenizerBase
 
 from alter.data.batch import batches_by_length, collate
+from alter.data.codec import Codec
 from alter.data.encode import Features
 from alter.model import MTAModel
 
 
-def gate_map(
-    model: MTAModel, rows: Mapping[str, Sequence[Features]], *, tokenizer: PreTrainedTokenizerBase, batch_size: int = 64
-) -> torch.Tensor:
+def gate_map(model: MTAModel, rows: Mapping[str, Sequence[Features]], *, codec: Codec, batch_size: int = 64) -> torch.Tensor:
     """Return the mean gate weight of each task on each adapter at each site, (T, L, E), on the CPU.
 
     Args:
         model: the model, with the router to look at.
         rows: task -> encoded rows to average over; gates that see no input give the same for any rows.
-        tokenizer: pads batches.
+        codec: the base model's way with text.
         batch_size: rows per forward pass.
     """
     model.eval()
@@ -31,7 +29,7 @@ def gate_map(
     for task in model.task_names:
         total, count = torch.zeros(()), 0
         for positions in batches_by_length(rows[task], batch_size):
-            batch = collate([rows[task][position] for position in positions], tokenizer).to(model.device)
+            batch = collate([rows[task][position] for position in positions], codec).to(model.device)
             with torch.inference_mode(), model.record_weights() as recorded:
                 model(**batch.inputs, task_ids=batch.task_ids_B)
             sites = [over_tokens(recorded[position], batch.inputs["attention_mask"]) for position in model.site_positions]

@@ -1,14 +1,19 @@
 """MTAModel: a stock transformers model, equipped in place with Mixture-of-Task-Adapters and, for encoders, per-task heads.
 
-    model = equip(hf_model, tasks={"intent": 6, "urgency": 3}, preset="alter-lite")
+    model = equip(hf_encoder, tasks={"intent": 6, "urgency": 3}, preset="alter-lite")
     out = model(input_ids=..., attention_mask=..., task_ids=task_ids_B)      # out.logits (B, C), each row under its own head
 
-Shapes: B rows, S tokens, D model width, T tasks, C outputs of the largest task, E adapters of a site.
+    model = equip(hf_seq2seq_or_causal_lm, tasks=["headline", "translate"])
+    out = model(input_ids=..., attention_mask=..., task_ids=task_ids_B, labels=labels_BT)      # out.losses (B,)
+    ids = model.generate(input_ids=..., attention_mask=..., task_ids=task_ids_B, num_beams=4)
+
+Shapes: B rows, S tokens, T tokens to write, V vocabulary, D model width, C outputs of the largest task, E adapters of a site.
 """
 
 from __future__ import annotations
 
 import contextlib
+import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -23,10 +28,12 @@ from alter.config import merge, parse
 from alter.errors import ConfigError, ModelError, TaskError, did_you_mean
 from alter.nn.ffn import find_ffn
 from alter.nn.heads import HeadBank
-from alter.nn.losses import NOT_A_CLASS, row_losses
-from alter.nn.mta import MTA, attach, detach
+from alter.nn.losses import NOT_A_CLASS, mean_over_targets, row_losses, token_losses
+from alter.nn.mta import MTA, attach, detach, watch
+from alter.nn.packing import Packing
 from alter.nn.routing import Route, Router, RoutingState
-from alter.nn.site import projection_weight
+from alter.nn.site import Kind, projection_weight
+from alter.nn.tokens import mean_over_tokens
 from alter.presets import PRESETS
 from alter.recipe import HeadSettings, MTASettings, Trained, check_mta
 
@@ -37,14 +44,16 @@ class MTAOutput(ModelOutput):
 
     Attributes:
         loss: mean over the rows that count, where labels were given; 0 where none counts.
-        logits: (B, C), -inf where a row's task has no such output; None without heads.
-        losses: (B,), where labels were given; 0 for rows that do not count.
-        last_hidden_state: (B, S, D).
+        logits: (B, C), -inf where a row's task has no such output; None without heads. Models that write: (B, T, V), of the next token.
+        losses: (B,), where labels were given; 0 for rows that do not count. Models that write: each row's mean over its tokens.
+        token_losses: (B, T), models that write; where labels were given, 0 where none is.
+        last_hidden_state: (B, S, D), encoders.
     """
 
     loss: torch.Tensor | None = None
     logits: torch.Tensor | None = None
     losses: torch.Tensor | None = None
+    token_losses: torch.Tensor | None = None
     last_hidden_state: torch.Tensor | None = None
 
 
@@ -55,7 +64,8 @@ class MTAModel(nn.Module):
         backbone: the stock model; it is changed in place.
         task_names: the tasks, in the order of their ids.
         settings: the MTA.
-        num_outputs: outputs of each task's head, in the same order; None: no heads, the hidden states are the output.
+        num_outputs: outputs of each task's head, in the same order; None: no heads, the hidden states are the output. Models that write
+            answer every task by text and have no heads.
         heads: the heads' settings.
 
     Raises:
@@ -76,19 +86,24 @@ class MTAModel(nn.Module):
         self.task_names = list(task_names)
         self.settings = settings
         self.head_settings = heads or HeadSettings()
-        self.family = family_of(backbone)
-        _check_free(backbone)
+        self.kind = family_of(backbone).kind
+        _check_free(backbone, self.kind)
         self.state = RoutingState()
         ffns = [find_ffn(backbone, site) for site in sites_of(backbone)]
-        self.site_positions = choose_sites(settings.sites, len(ffns))
+        num_encoder = sum(ffn.site.stack == "encoder" for ffn in ffns)
+        self.site_positions = choose_sites(settings.sites, num_encoder, num_decoder_layers=len(ffns) - num_encoder)
         self.ffns = [ffns[position] for position in self.site_positions]
+        encoder = backbone.get_encoder() if self.kind == "encoder-decoder" else None
         for ffn, position in zip(self.ffns, self.site_positions, strict=True):
-            mta = MTA(ffn, settings, num_tasks=len(self.task_names), state=self.state, position=position)
+            beside = ffns[0].dim if encoder is not None and ffn.site.stack == "decoder" else None
+            mta = MTA(ffn, settings, num_tasks=len(self.task_names), state=self.state, position=position, encoder_dim=beside)
             attach(backbone, ffn, mta.to(projection_weight(ffn.down)))
+        watch(backbone, encoder, self.state)
         self.backbone = backbone
-        width = backbone.config.hidden_size
-        last = projection_weight(self.ffns[-1].down)
-        self.heads = None if num_outputs is None else HeadBank(width, num_outputs, self.head_settings).to(last)
+        self.heads = None
+        if num_outputs is not None and self.kind == "encoder":
+            last = projection_weight(self.ffns[-1].down)
+            self.heads = HeadBank(backbone.config.hidden_size, num_outputs, self.head_settings).to(last)
         self.label_smoothing = 0.0
 
     @property
@@ -135,6 +150,8 @@ class MTAModel(nn.Module):
         task_ids: torch.Tensor,
         label_ids: torch.Tensor | None = None,
         targets: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        packing: Packing | None = None,
         **backbone_inputs: Any,
     ) -> MTAOutput:
         """Run a batch that may mix tasks.
@@ -144,19 +161,29 @@ class MTAModel(nn.Module):
             attention_mask: (B, S), 1 for tokens and 0 for padding; None: no padding.
             task_ids: (B,) task of each row.
             label_ids: (B,) class of each row of a task with several outputs, -100 where it has none and does not count; gives a
-                loss. None: no such row counts.
+                loss. None: no such row counts. Encoders only, as `targets`.
             targets: (B,) standardised targets of the rows of tasks with one output (regressions); gives a loss. None: 0, the mean.
-            backbone_inputs: further inputs of the stock model, e.g. token_type_ids.
+            labels: ids of the texts to write, -100 elsewhere; gives a loss. Encoder-decoder: (B, T). Decoder-only: (B, S), the ids of
+                `input_ids` where they are to be learned; the tokens before count as the prompt, which is all that gates by row see.
+            packing: lets several rows share a sequence (decoder-only); the rows are given padded all the same.
+            backbone_inputs: further inputs of the stock model, e.g. token_type_ids or encoder_outputs.
 
         Raises:
-            TaskError: `labels` was given, or task_ids do not fit the rows or the tasks.
+            TaskError: `labels` was given to an encoder, or label_ids or targets to a model that writes, or task_ids do not fit the rows
+                or the tasks.
         """
-        if "labels" in backbone_inputs:
+        self._check_task_ids(input_ids, task_ids)
+        if self.kind != "encoder":
+            if label_ids is not None or targets is not None:
+                raise TaskError(
+                    "label_ids and targets are for encoders; this model writes: give labels=... (ids of the text, -100 elsewhere)"
+                )
+            return self._forward_text(input_ids, attention_mask, task_ids, labels, packing, backbone_inputs)
+        if labels is not None:
             raise TaskError(
                 "labels=... was given, but an MTAModel takes label_ids=... (class of each row, -100 for none) and targets=... "
                 "(number of each regression row); rename it"
             )
-        self._check_task_ids(input_ids, task_ids)
         with self._routed(Route(task_ids_B=task_ids, mask_BS=attention_mask)):
             out = self.backbone(input_ids=input_ids, attention_mask=attention_mask, **backbone_inputs)
             hidden_BSD = out.last_hidden_state
@@ -173,6 +200,126 @@ class MTAModel(nn.Module):
         num_counted = (is_regression_B | (label_ids != NOT_A_CLASS)).sum()
         loss = losses_B.sum() / num_counted.clamp_min(1)
         return MTAOutput(loss=loss, logits=logits_BC, losses=losses_B, last_hidden_state=hidden_BSD)
+
+    def _forward_text(
+        self,
+        input_ids: torch.Tensor | None,
+        mask_BS: torch.Tensor | None,
+        task_ids: torch.Tensor,
+        labels_BT: torch.Tensor | None,
+        packing: Packing | None,
+        given: dict[str, Any],
+    ) -> MTAOutput:
+        """Run a model that writes; see `forward`."""
+        if self.kind == "encoder-decoder":
+            logits_BTV = self._run_two_stacks(input_ids, mask_BS, task_ids, labels_BT, given)
+        else:
+            logits_BTV = self._run_one_stack(input_ids, mask_BS, task_ids, labels_BT, packing, given)
+        if labels_BT is None:
+            return MTAOutput(logits=logits_BTV)
+        predicted_BTV, wanted_BT = logits_BTV, labels_BT
+        if self.kind == "decoder":  # a token's output predicts the next one
+            predicted_BTV, wanted_BT = logits_BTV[:, :-1], labels_BT[:, 1:]
+        losses_BT = token_losses(predicted_BTV, wanted_BT, label_smoothing=self.label_smoothing if self.training else 0.0)
+        losses_B = mean_over_targets(losses_BT, wanted_BT)
+        num_counted = (wanted_BT != NOT_A_CLASS).any(-1).sum()
+        loss = losses_B.sum() / num_counted.clamp_min(1)
+        return MTAOutput(loss=loss, logits=logits_BTV, losses=losses_B, token_losses=losses_BT)
+
+    def _run_two_stacks(
+        self,
+        input_ids: torch.Tensor | None,
+        mask_BS: torch.Tensor | None,
+        task_ids: torch.Tensor,
+        labels_BT: torch.Tensor | None,
+        given: dict[str, Any],
+    ) -> torch.Tensor:
+        if labels_BT is not None and "decoder_input_ids" not in given:
+            shift: Any = self.backbone.prepare_decoder_input_ids_from_labels
+            given = {**given, "decoder_input_ids": shift(labels=labels_BT)}
+        with self._routed(Route(task_ids_B=task_ids, mask_BS=mask_BS)):
+            if (outputs := given.get("encoder_outputs")) is not None:
+                self.state.encoder_BD = mean_over_tokens(outputs[0], mask_BS)
+            logits = self.backbone(input_ids=input_ids, attention_mask=mask_BS, use_cache=False, **given).logits
+        assert isinstance(logits, torch.Tensor)
+        return logits
+
+    def _run_one_stack(
+        self,
+        input_ids: torch.Tensor | None,
+        mask_BS: torch.Tensor | None,
+        task_ids: torch.Tensor,
+        labels_BT: torch.Tensor | None,
+        packing: Packing | None,
+        given: dict[str, Any],
+    ) -> torch.Tensor:
+        prompt_BS = mask_BS
+        if labels_BT is not None:
+            prompt_BS = labels_BT == NOT_A_CLASS if mask_BS is None else (labels_BT == NOT_A_CLASS) & (mask_BS != 0)
+        mask: torch.Tensor | None
+        takes_positions = "position_ids" in inspect.signature(self.backbone.forward).parameters
+        if packing is not None:
+            assert input_ids is not None
+            if not takes_positions:
+                raise ModelError(
+                    f"rows cannot be packed for a {type(self.backbone).__name__}: it takes no position_ids; set train.packing: false"
+                )
+            dtype = projection_weight(self.ffns[-1].down).dtype
+            mask, input_ids = packing.attention_mask(dtype), packing.pack(input_ids)
+            given = {**given, "position_ids": packing.position_ids()}
+        else:
+            mask = mask_BS
+            if takes_positions and mask_BS is not None and "position_ids" not in given:  # padding on the left shifts nobody
+                given = {**given, "position_ids": (mask_BS.long().cumsum(-1) - 1).clamp_min(0)}
+        with self._routed(Route(task_ids_B=task_ids, mask_BS=prompt_BS, packing=packing)):
+            logits = self.backbone(input_ids=input_ids, attention_mask=mask, use_cache=False, **given).logits
+        assert isinstance(logits, torch.Tensor)
+        return logits if packing is None else packing.unpack(logits)
+
+    def encode(
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None, *, task_ids: torch.Tensor
+    ) -> torch.Tensor:
+        """Return what the encoder of an encoder-decoder makes of the rows, (B, S, D): `forward` takes it as `encoder_outputs`."""
+        with self._routed(Route(task_ids_B=task_ids, mask_BS=attention_mask)):
+            encoder: Any = self.backbone.get_encoder()
+            hidden_BSD = encoder(input_ids=input_ids, attention_mask=attention_mask)[0]
+        assert isinstance(hidden_BSD, torch.Tensor)
+        return hidden_BSD
+
+    @torch.no_grad()
+    def generate(
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None, *, task_ids: torch.Tensor, **settings: Any
+    ) -> Any:
+        """Write an answer to each row; the rows may be of any tasks.
+
+        Args:
+            input_ids: (B, S) token ids; decoder-only models need them padded on the left.
+            attention_mask: (B, S), 1 for tokens and 0 for padding; None: no padding.
+            task_ids: (B,) task of each row.
+            settings: as transformers' `generate` takes them: max_new_tokens, num_beams, do_sample, num_return_sequences, ...
+
+        Returns:
+            what transformers' `generate` returns: ids (B * num_return_sequences, T), with the prompt for decoder-only models.
+
+        Raises:
+            TaskError: task_ids do not fit the rows or the tasks.
+            ModelError: the model is an encoder, which writes nothing.
+        """
+        if self.kind == "encoder":
+            raise ModelError(
+                f"a {type(self.backbone).__name__} is an encoder and writes no text; use an encoder-decoder or decoder-only base model"
+            )
+        self._check_task_ids(input_ids, task_ids)
+        was_training = self.training
+        self.eval()
+        self.state.kept = {}
+        try:
+            with self._routed(Route(task_ids_B=task_ids, mask_BS=attention_mask)):
+                writer: Any = self.backbone
+                return writer.generate(input_ids=input_ids, attention_mask=attention_mask, **settings)
+        finally:
+            self.state.kept = None
+            self.train(was_training)
 
     @staticmethod
     def _check_task_ids(input_ids: torch.Tensor | None, task_ids: torch.Tensor) -> None:
@@ -198,7 +345,7 @@ class MTAModel(nn.Module):
             self._explain_index_error(route.task_ids_B, error)
             raise
         finally:
-            self.state.route = None
+            self.state.route = self.state.encoder_BD = None
 
     @contextlib.contextmanager
     def disable_adapter(self) -> Iterator[None]:
@@ -278,9 +425,14 @@ class MTAModel(nn.Module):
         return f"trainable params: {trainable:,} || all params: {total:,} || trainable%: {100 * trainable / total:.4f}"
 
 
-def _check_free(backbone: PreTrainedModel) -> None:
-    """Refuse a model with a head, one that is equipped already, whichever its sites, and one that hands its FFNs pieces of a row."""
-    if (bare := getattr(backbone, "base_model", backbone)) is not backbone:
+def _check_free(backbone: PreTrainedModel, kind: Kind) -> None:
+    """Refuse a model with a head that is not for writing, one that is equipped already, and one that hands its FFNs pieces of a row."""
+    if kind != "encoder" and not backbone.can_generate():
+        auto = {"encoder-decoder": "AutoModelForSeq2SeqLM", "decoder": "AutoModelForCausalLM"}[kind]
+        raise ModelError(
+            f"{type(backbone).__name__} cannot write text, and a model of this family answers every task by writing; load it with {auto}"
+        )
+    if kind == "encoder" and (bare := getattr(backbone, "base_model", backbone)) is not backbone:
         raise ModelError(
             f"{type(backbone).__name__} has a head of its own, and an MTAModel brings one per task; allowed: the model without a "
             f"head ({type(bare).__name__}). Load it with AutoModel.from_pretrained"
@@ -305,23 +457,26 @@ def _group_of(name: str, num_adapters: int) -> Trained:
     return "task_adapters" if adapter < num_adapters else "shared_adapters"
 
 
-def choose_sites(sites: str | list[int], num_layers: int) -> list[int]:
-    """Return the positions of the FFNs that carry an MTA, in order.
+def choose_sites(sites: str | list[int], num_layers: int, *, num_decoder_layers: int = 0) -> list[int]:
+    """Return the positions of the FFNs that carry an MTA, in order; an encoder-decoder's stacks are chosen from alike.
+
+    Args:
+        sites: `all`, `last`, `every-K` (each of every stack), or positions among all FFNs, the encoder's first.
+        num_layers: FFNs of the encoder.
+        num_decoder_layers: FFNs of the decoder, which come after them.
 
     Raises:
         ConfigError: a position does not exist; negative ones count from the last.
     """
-    if sites == "all":
-        return list(range(num_layers))
-    if sites == "last":
-        return [num_layers - 1]
+    total = num_layers + num_decoder_layers
     if isinstance(sites, str):
-        every = int(sites.removeprefix("every-"))
-        return sorted(range(num_layers - 1, -1, -every))
-    wrong = [position for position in sites if not -num_layers <= position < num_layers]
+        every = {"all": 1, "last": total}.get(sites) or int(sites.removeprefix("every-"))
+        stacks = (range(num_layers), range(num_layers, total))
+        return sorted(position for stack in stacks for position in stack[::-1][::every])
+    wrong = [position for position in sites if not -total <= position < total]
     if wrong:
-        raise ConfigError(f"mta.sites names {wrong}, but this model has {num_layers} FFNs; allowed: 0 to {num_layers - 1}")
-    return sorted({position % num_layers for position in sites})
+        raise ConfigError(f"mta.sites names {wrong}, but this model has {total} FFNs; allowed: 0 to {total - 1}")
+    return sorted({position % total for position in sites})
 
 
 def _check_tasks(tasks: Sequence[str] | Mapping[str, int]) -> None:
@@ -347,9 +502,10 @@ def equip(
     """Equip a stock transformers model in place, on its device and in its dtype; what the preset's stage 1 trains is trainable.
 
     Args:
-        model: the stock model without a head, e.g. from `AutoModel.from_pretrained`.
-        tasks: task names (the hidden states are the output), or task name -> number of outputs (encoder-only: one head per task;
-            1 output is a regression).
+        model: the stock model: an encoder without a head (`AutoModel`), or a model that writes (`AutoModelForSeq2SeqLM`,
+            `AutoModelForCausalLM`).
+        tasks: task names, or task name -> number of outputs (encoders: one head per task, 1 output is a regression; without numbers
+            the hidden states are the output. Models that write have no heads).
         preset: what the MTA is, unless `mta` says otherwise.
         mta: settings over the preset's, e.g. `{"adapter": {"kind": "bottleneck", "r": 8}, "sites": "every-2"}`.
         heads: the heads' settings, e.g. `{"pooling": "cls"}`.

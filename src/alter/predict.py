@@ -3,6 +3,8 @@
     predictor = alter.load("runs/x")
     [prediction] = predictor.predict("intent", ["the app crashes when I open the calendar"])
     prediction.label, prediction.score
+    [prediction] = predictor.predict("subject", ["the app crashes when I open the calendar"])      # a generation
+    prediction.text, prediction.score
 
 Shapes: B rows, L sites, E adapters, C outputs of the largest task.
 """
@@ -25,8 +27,9 @@ from alter.evaluation import answer
 from alter.gatemap import over_tokens
 from alter.model import MTAModel
 from alter.tasks.example import Example
-from alter.tasks.read import render_inputs
+from alter.tasks.read import unlabelled
 from alter.tasks.spec import TaskSpec
+from alter.writing import Writer
 
 Input = str | Mapping[str, Any]
 
@@ -37,10 +40,11 @@ class Prediction:
 
     Attributes:
         task: the task asked for.
-        label: the label; None for a regression.
-        value: the number of a regression; None for a classification.
-        score: probability of the label; None for a regression.
-        scores: probability of every label.
+        label: the label; None for the other kinds, and where a model wrote what is no label.
+        value: the number of a regression; None for the other kinds, and where a model wrote what is no number.
+        text: what a model wrote; None where a head answered or labels were ranked.
+        score: probability of the label; of what was written exp of its mean log-likelihood per token; None for a regression's head.
+        scores: probability of every label, where a head answered or labels were ranked.
         truncated: whether the input was longer than the model's max_length and was cut.
         gate_weights: adapter -> weight, averaged over sites and tokens, where they were asked for.
     """
@@ -48,6 +52,7 @@ class Prediction:
     task: str
     label: str | None = None
     value: float | None = None
+    text: str | None = None
     score: float | None = None
     scores: Mapping[str, float] = field(default_factory=dict)
     truncated: bool = False
@@ -56,7 +61,8 @@ class Prediction:
     def as_dict(self) -> dict[str, Any]:
         """Return the fields that say something, for JSON."""
         full = {
-            "task": self.task, "label": self.label, "value": self.value, "score": self.score, "scores": dict(self.scores),
+            "task": self.task, "label": self.label, "value": self.value, "text": self.text, "score": self.score,
+            "scores": dict(self.scores),
             "truncated": self.truncated or None, "gate_weights": dict(self.gate_weights),
         }  # fmt: skip
         return {key: value for key, value in full.items() if value not in (None, {})}
@@ -72,7 +78,7 @@ class Predictor:
     def __init__(self, loaded: Loaded) -> None:
         self.config: AlterConfig = loaded.config
         self.model: MTAModel = loaded.model
-        self.tokenizer = loaded.tokenizer
+        self.codec = loaded.codec
         self.scales = loaded.scales
         self._specs = {task.name: task for task in loaded.config.tasks}
 
@@ -116,7 +122,12 @@ class Predictor:
         names = [task] * len(inputs) if isinstance(task, str) else list(task)
         if len(names) != len(inputs):
             raise TaskError(f"{len(names)} tasks for {len(inputs)} inputs; give one task, or one for each input")
-        rows = self._encode(names, inputs)
+        return self.answer(self._encode(names, inputs), batch_size=batch_size, gate_weights=gate_weights)
+
+    def answer(self, rows: Sequence[Features], *, batch_size: int = 64, gate_weights: bool = False) -> list[Prediction]:
+        """Answer rows that are encoded already; see `predict`."""
+        if self.model.kind != "encoder":
+            return self._write(rows, batch_size=batch_size, gate_weights=gate_weights)
         found: dict[int, Prediction] = {}
         for positions in batches_by_length(rows, batch_size):
             chosen = [rows[position] for position in positions]
@@ -130,13 +141,7 @@ class Predictor:
         found: dict[int, Features] = {}
         for task_id, (name, spec) in enumerate(self._specs.items()):
             mine = [position for position, example in enumerate(examples) if example.task == name]
-            encoded = encode(
-                [examples[position] for position in mine],
-                spec,
-                task_id=task_id,
-                tokenizer=self.tokenizer,
-                max_length=self.config.max_length,
-            )
+            encoded = encode([examples[position] for position in mine], spec, task_id=task_id, codec=self.codec)
             found.update(zip(mine, encoded, strict=True))
         return [found[position] for position in range(len(examples))]
 
@@ -146,11 +151,33 @@ class Predictor:
             raise DataError(
                 f"input {position + 1} is a {type(given).__name__} ({given!r}); an input is a text, or a row: {{'text': ...}}"
             )
-        text, text_pair = render_inputs(spec, given, place=f"input {position + 1}")
-        return Example(task=name, text=text, text_pair=text_pair)
+        return unlabelled(spec, given, place=f"input {position + 1}")
+
+    def _write(self, rows: Sequence[Features], *, batch_size: int, gate_weights: bool) -> list[Prediction]:
+        """Answer rows with a model that writes."""
+        specs = dict(enumerate(self.config.tasks))
+        writer = Writer(model=self.model, codec=self.codec, specs=specs, batch_size=batch_size, details=True)
+        names = adapter_names(self.model)
+        found = []
+        for row, given in zip(rows, writer.answer(rows), strict=True):
+            spec = self.config.tasks[row.task_id]
+            weights = torch.stack(list(given.weights.values())).mean(0).tolist() if gate_weights else []
+            found.append(
+                Prediction(
+                    task=spec.name,
+                    label=str(given.value) if spec.kind == "classification" and given.is_valid else None,
+                    value=given.value if isinstance(given.value, float) and given.is_valid else None,
+                    text=given.text,
+                    score=given.score,
+                    scores=given.scores,
+                    truncated=row.truncated,
+                    gate_weights=dict(zip(names, weights, strict=True)) if gate_weights else {},
+                )
+            )
+        return found
 
     def _answer(self, rows: Sequence[Features], *, gate_weights: bool) -> list[Prediction]:
-        batch = collate(rows, self.tokenizer).to(self.model.device)
+        batch = collate(rows, self.codec).to(self.model.device)
         self.model.eval()
         with torch.inference_mode(), ExitStack() as stack:
             recorded = stack.enter_context(self.model.record_weights()) if gate_weights else {}

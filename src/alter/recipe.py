@@ -196,7 +196,12 @@ class TrainSettings(Settings):
     max_grad_norm: float = pydantic.Field(default=1.0, gt=0)
     """Gradients are clipped to this norm over all parameters."""
     label_smoothing: float = pydantic.Field(default=0.0, ge=0, lt=1)
-    """Label smoothing of the classification loss."""
+    """Label smoothing of the classification loss, or of every token's (models that write)."""
+    loss_weighting: Literal["row", "token"] = "row"
+    """What counts alike in a step's loss of models that write: each row (the mean over its tokens), so that short answers are not
+    drowned by long ones, or each token."""
+    packing: bool = False
+    """Put several short rows, of any tasks, into one sequence with attention inside each row only (decoder-only models)."""
     mixed_precision: Literal["no", "bf16", "fp16", "auto"] = "no"
     """Autocast type; fp16 needs a GPU. `auto` is bf16 where the device multiplies it natively, which the results then say."""
     gradient_checkpointing: bool = False
@@ -228,6 +233,10 @@ class Recipe(Settings):
     """Seed of everything random."""
     max_length: int = pydantic.Field(default=128, ge=4)
     """Longest input in tokens; longer ones are cut, and counted in results.json."""
+    max_target_length: int = pydantic.Field(default=64, ge=2)
+    """Longest text to write in tokens (models that write); longer targets are cut in training, and answers end there."""
+    prompt_separator: str = "\n"
+    """What stands between input and answer where one stack reads and writes (decoder-only models; not in chats)."""
     mta: MTASettings
     """The Mixture-of-Task-Adapters module."""
     heads: HeadSettings = HeadSettings()

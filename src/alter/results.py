@@ -44,6 +44,10 @@ class TaskScore(Settings):
     """The one answer given to every row, where a model gave only one: a collapsed task."""
     num_truncated: int = 0
     """Rows whose text was longer than max_length and was cut."""
+    num_invalid: int = 0
+    """Rows whose answer was written and is no label or number; they count as wrong."""
+    signatures: dict[str, str] = {}
+    """Metric -> its exact variant, where the metric has one (sacrebleu)."""
 
 
 class SplitScores(Settings):

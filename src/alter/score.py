@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
 from alter.checkpoint import load_model, model_folder
 from alter.data.encode import Scale
 from alter.errors import CheckpointError, DataError, TaskError, did_you_mean
-from alter.evaluation import EvalSet, evaluate
+from alter.evaluation import EvalSet, Reference, evaluate, score_answers
+from alter.predict import Prediction, Predictor
 from alter.recipe import Recipe, load_recipe
-from alter.results import SplitScores, write_text
+from alter.results import SplitScores, finite, write_text
 from alter.tasks.read import SPLITS, load_tasks
 from alter.tasks.spec import TaskSpec
 from alter.training.prepare import Rows, eval_sets, raise_problems
+from alter.writing import Answer
 
 PredictionFormat = Literal["jsonl", "ids"]
 
@@ -58,14 +61,24 @@ def evaluate_model(
         if task not in {spec.name for spec in specs}:
             raise TaskError(f"this model has no task '{task}'; {did_you_mean(task, [spec.name for spec in specs])}")
     rows = _rows_for(specs, split, recipe=_find_recipe(path, recipe), tasks=tasks, scales=loaded.scales)
-    sets = eval_sets(rows, split, tokenizer=loaded.tokenizer, max_length=loaded.config.max_length)
+    sets = eval_sets(rows, split, codec=loaded.codec)
     sets = {task: found for task, found in sets.items() if found.features}
     if not sets:
         raise DataError(f"the recipe names no {split} rows for {', '.join(tasks or ['any task'])}; add source.{split} to it")
-    scores, answers = evaluate(loaded.model, sets, tokenizer=loaded.tokenizer, batch_size=batch_size)
-    if predictions_dir is not None:
-        write_predictions(Path(predictions_dir), sets, answers, texts=_texts(rows, split), form=predictions_format)
-    return scores
+    if predictions_dir is None:
+        return evaluate(loaded.model, sets, codec=loaded.codec, batch_size=batch_size)[0]
+    features = [row for found in sets.values() for row in found.features]
+    wants_weights = predictions_format == "jsonl"
+    predictions = iter(Predictor(loaded).answer(features, batch_size=batch_size, gate_weights=wants_weights))
+    given = {task: [next(predictions) for _ in found.features] for task, found in sets.items()}
+    write_predictions(Path(predictions_dir), sets, given, texts=_texts(rows, split), form=predictions_format)
+    return score_answers(sets, {task: [_answer(prediction) for prediction in mine] for task, mine in given.items()})
+
+
+def _answer(prediction: Prediction) -> Answer:
+    """Return a prediction as what is scored: what was written where it is no label, NaN where it is no number."""
+    found = next((value for value in (prediction.label, prediction.value, prediction.text) if value is not None), math.nan)
+    return Answer(value=found)
 
 
 def _find_recipe(path: str | Path, recipe: str | Path | Recipe | None) -> Recipe:
@@ -112,7 +125,7 @@ def _texts(rows: Rows, split: str) -> dict[str, list[str]]:
 def write_predictions(
     folder: Path,
     sets: Mapping[str, EvalSet],
-    answers: Mapping[str, Sequence[str | float]],
+    predictions: Mapping[str, Sequence[Prediction]],
     *,
     texts: Mapping[str, Sequence[str]],
     form: PredictionFormat,
@@ -121,16 +134,34 @@ def write_predictions(
 
     Raises:
         DataError: the folder cannot be written.
+        TaskError: label ids are asked for of a task that writes text.
     """
-    for task, given in answers.items():
+    for task, given in predictions.items():
+        spec = sets[task].spec
         if form == "ids":
-            labels = sets[task].spec.labels
-            lines = [str(value if labels is None else labels.index(str(value))) for value in given]
+            if spec.kind == "generation":
+                raise TaskError(
+                    f"task '{task}' writes text, which has no ids; write its predictions as jsonl, or choose other tasks"
+                )
+            # What is no label has no id: -1 counts as wrong in any official script.
+            ids = {label: position for position, label in enumerate(spec.labels or [])}
+            lines = [str(p.value) if spec.labels is None else str(ids.get(str(p.label), -1)) for p in given]
             _write_lines(lines, folder / f"{task}.txt")
             continue
         records = zip(texts[task], given, sets[task].references, strict=True)
-        lines = [json.dumps({"input": t, "prediction": p, "reference": r}, ensure_ascii=False) for t, p, r in records]
+        lines = [json.dumps(_record(text, p, target), ensure_ascii=False) for text, p, target in records]
         _write_lines(lines, folder / f"{task}.jsonl")
+
+
+def _record(text: str, prediction: Prediction, reference: Reference) -> dict[str, Any]:
+    texts = [reference] if isinstance(reference, str | float) else list(reference)
+    record: dict[str, Any] = {"input": text, "prediction": finite(_answer(prediction).value), "target": texts[0]}
+    if len(texts) > 1:
+        record["references"] = texts
+    record["score"] = prediction.score
+    if prediction.gate_weights:
+        record["gate_weights"] = {name: round(weight, 4) for name, weight in prediction.gate_weights.items()}
+    return record
 
 
 def _write_lines(lines: Sequence[str], path: Path) -> None:

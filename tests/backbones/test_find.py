@@ -4,26 +4,59 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from peft import LoraConfig, inject_adapter_in_model
 from tests.tiny import seeded, tiny_config, tiny_model
 from torch import nn
-from transformers import AutoModel, AutoModelForMaskedLM, GPT2Config, PreTrainedModel
+from transformers import AutoConfig, AutoModel, AutoModelForMaskedLM, MistralConfig, MixtralConfig, PreTrainedModel
 
 from alter.backbones import FAMILIES, _find
-from alter.backbones._find import family_for, family_of, sites_of
+from alter.backbones._find import family_for, family_for_config, family_of, is_covered, sites_of
 from alter.errors import ModelError, PluginError
 from alter.nn.site import FFNSite
 
+MISTRAL: dict[str, Any] = {
+    "vocab_size": 20,
+    "hidden_size": 16,
+    "intermediate_size": 24,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+}
+
 
 def test_an_unknown_model_type_lists_the_known_ones_and_the_page() -> None:
-    model = seeded(AutoModel, GPT2Config(n_embd=8, n_layer=1, n_head=2, vocab_size=20, bos_token_id=1, eos_token_id=2))
     with pytest.raises(ModelError) as error:
-        family_of(model)
-    for word in ("'gpt2'", "bert", "deberta-v2", "xlm-roberta", "modernbert", "docs/how-to/add-a-family.md"):
+        family_for("rwkv")
+    for word in ("model type 'rwkv' is not supported", "bert", "deberta-v2", "gpt2", "t5", "docs/how-to/add-a-family.md"):
         assert word in str(error.value)
+
+
+def test_an_unknown_model_type_is_judged_by_its_config() -> None:
+    family = family_of(seeded(AutoModel, MistralConfig(**MISTRAL)))
+    assert (family.kind, family.model_types) == ("decoder", ("mistral",))
+    assert not is_covered("mistral")
+    assert is_covered("llama")
+    for model_type in ("bert", "t5", "gpt2"):
+        config = AutoConfig.for_model(model_type)
+        assert family_for_config(config) is family_for(model_type)
+
+
+def test_an_unknown_model_whose_structure_does_not_tell_lists_what_it_has() -> None:
+    experts = seeded(AutoModel, MixtralConfig(**MISTRAL, num_local_experts=2))
+    with pytest.raises(ModelError) as error:
+        sites_of(experts)
+    for word in (
+        "model type 'mixtral' is not supported; allowed: bart, bert",
+        "layers.0.self_attn.q_proj (16 -> 16)",
+        "layers.0.mlp.experts.down_proj (2, 16, 24)",
+        "docs/how-to/add-a-family.md",
+    ):
+        assert word in str(error.value)
+    assert "\n" not in str(error.value)
 
 
 def test_a_misspelt_model_type_gets_the_nearest_name() -> None:

@@ -14,7 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from tests.tiny import FAMILY_NAMES, VOCABULARY, save_tiny, seeded, tiny_config, tiny_model, tiny_tokenizer
-from transformers import AutoModelForMaskedLM, AutoModelForSequenceClassification, BertModel
+from transformers import AutoModel, AutoModelForMaskedLM, AutoModelForSequenceClassification, BertModel, ErnieConfig
 from transformers.utils import logging as transformers_logging
 
 from alter.backbones._find import sites_of
@@ -194,8 +194,8 @@ def test_a_config_of_another_size(base: Path) -> None:
 @pytest.mark.parametrize(
     ("model_type", "message"),
     [
-        ("brt", "model type 'brt' is not supported; allowed: bert"),
-        ("gpt2", "model type 'gpt2' is not supported"),
+        ("brt", "model type 'brt' is not supported; allowed: bart, bert,"),
+        ("gpt-9", "model type 'gpt-9' is not supported"),
         (None, "model type 'None' is not supported"),
     ],
 )
@@ -204,6 +204,16 @@ def test_an_unknown_model_type(base: Path, model_type: str | None, message: str)
     found = refusal(base)
     assert message in found
     assert "docs/how-to/add-a-family.md" in found
+
+
+def test_a_model_type_that_only_transformers_knows_is_loaded(tmp_path: Path) -> None:
+    settings = {**tiny_config("bert").to_dict(), "use_task_id": False}
+    seeded(AutoModel, ErnieConfig(**{key: value for key, value in settings.items() if key != "model_type"})).save_pretrained(
+        tmp_path
+    )
+    tiny_tokenizer().save_pretrained(tmp_path)
+    model, _ = load_base(str(tmp_path))
+    assert [site.owner for site in sites_of(model)] == ["encoder.layer.0", "encoder.layer.1"]
 
 
 def test_a_config_that_is_a_decoder(base: Path) -> None:

@@ -4,6 +4,7 @@ import torch
 from tests.tiny import tiny_tokenizer
 
 from alter.data.batch import batches_by_length, collate
+from alter.data.codec import Codec
 from alter.data.encode import Features
 
 
@@ -13,7 +14,9 @@ def row(*ids: int, task_id: int = 0, label_id: int = 0, target: float = 0.0) -> 
 
 
 def test_rows_of_any_tasks_are_padded_to_the_longest() -> None:
-    batch = collate([row(2, 9, 3, task_id=1, label_id=4), row(2, 3, task_id=0, label_id=-100, target=0.5)], tiny_tokenizer())
+    batch = collate(
+        [row(2, 9, 3, task_id=1, label_id=4), row(2, 3, task_id=0, label_id=-100, target=0.5)], Codec(tokenizer=tiny_tokenizer())
+    )
     assert batch.inputs["input_ids"].tolist() == [[2, 9, 3], [2, 3, 0]]
     assert batch.inputs["attention_mask"].tolist() == [[1, 1, 1], [1, 1, 0]]
     assert batch.inputs["token_type_ids"].tolist() == [[1, 1, 1], [1, 1, 0]]
@@ -26,7 +29,7 @@ def test_rows_of_any_tasks_are_padded_to_the_longest() -> None:
 def test_padding_goes_to_the_tokenizer_s_side() -> None:
     tokenizer = tiny_tokenizer()
     tokenizer.padding_side = "left"
-    batch = collate([row(2, 9, 3), row(2, 3)], tokenizer)
+    batch = collate([row(2, 9, 3), row(2, 3)], Codec(tokenizer=tokenizer))
     assert batch.inputs["input_ids"].tolist() == [[2, 9, 3], [0, 2, 3]]
     assert batch.inputs["attention_mask"].tolist() == [[1, 1, 1], [0, 1, 1]]
 
@@ -35,13 +38,13 @@ def test_padding_uses_the_tokenizer_s_own_ids() -> None:
     tokenizer = tiny_tokenizer()
     tokenizer.pad_token = "[MASK]"
     tokenizer._pad_token_type_id = 7  # XLNet's tokenizer sets its own in the same way
-    batch = collate([row(2, 9, 3), row(2, 3)], tokenizer)
+    batch = collate([row(2, 9, 3), row(2, 3)], Codec(tokenizer=tokenizer))
     assert batch.inputs["input_ids"].tolist()[1] == [2, 3, 4]
     assert batch.inputs["token_type_ids"].tolist()[1] == [1, 1, 7]
 
 
 def test_a_batch_moves_as_a_whole() -> None:
-    moved = collate([row(2, 3)], tiny_tokenizer()).to(torch.device("meta"))
+    moved = collate([row(2, 3)], Codec(tokenizer=tiny_tokenizer())).to(torch.device("meta"))
     tensors = [*moved.inputs.values(), moved.task_ids_B, moved.label_ids_B, moved.targets_B]
     assert {tensor.device.type for tensor in tensors} == {"meta"}
 

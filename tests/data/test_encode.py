@@ -4,6 +4,7 @@ import pytest
 from tests.tiny import tiny_tokenizer
 from transformers import PreTrainedTokenizerBase
 
+from alter.data.codec import Codec
 from alter.data.encode import Features, Scale, encode, scale_of
 from alter.nn.losses import NOT_A_CLASS
 from alter.tasks.example import Example
@@ -23,7 +24,7 @@ def texts(*given: str, label: str | float | None = None) -> list[Example]:
 
 
 def encoded(examples: list[Example], tokenizer: PreTrainedTokenizerBase, **options: object) -> list[Features]:
-    return encode(examples, MOOD, **{"task_id": 3, "tokenizer": tokenizer, "max_length": 16, **options})  # type: ignore[arg-type]
+    return encode(examples, MOOD, task_id=3, codec=Codec(tokenizer=tokenizer, max_length=16), **options)  # type: ignore[arg-type]
 
 
 def test_a_row_becomes_token_ids_with_its_task_and_label(tokenizer: PreTrainedTokenizerBase) -> None:
@@ -70,9 +71,9 @@ def test_a_label_that_is_not_the_task_s_has_no_id(tokenizer: PreTrainedTokenizer
 
 def test_a_number_becomes_a_standardised_target(tokenizer: PreTrainedTokenizerBase) -> None:
     scale = Scale(mean=2.0, std=0.5)
-    [row] = encode(texts("a", label=3.0), STARS, task_id=0, tokenizer=tokenizer, max_length=8, scale=scale)
+    [row] = encode(texts("a", label=3.0), STARS, task_id=0, codec=Codec(tokenizer=tokenizer, max_length=8), scale=scale)
     assert (row.target, row.label_id) == (2.0, NOT_A_CLASS)
-    [row] = encode(texts("a"), STARS, task_id=0, tokenizer=tokenizer, max_length=8, scale=scale)
+    [row] = encode(texts("a"), STARS, task_id=0, codec=Codec(tokenizer=tokenizer, max_length=8), scale=scale)
     assert row.target == 0.0
 
 

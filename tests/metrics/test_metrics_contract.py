@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import math
 import random
 import subprocess
@@ -15,14 +14,28 @@ import pytest
 
 import alter.metrics
 from alter.errors import TaskError
-from alter.metrics import METRICS
+from alter.metrics import METRICS, metric_signature, metric_traits
 
 TEXT = ["b", "a", "b", "c", "a", "b", "c", "b"]
 GUESSED = ["b", "a", "a", "c", "b", "b", "c", "b"]  # each label with another precision and recall
 NUMBERS = [2.0, 1.0, 2.0, 3.5, 1.0, 2.0, 3.5, 2.0]
 NUMBER_OF = dict(zip(TEXT, NUMBERS, strict=True))
 
+# Texts that every metric of generations can read: words, a number at the end, and `type: value` as spans are written.
+SENTENCE_OF = {
+    "a": "city: a long way to the far west by train 7",
+    "b": "time: half past nine on a cold morning in May 12.5",
+    "c": "name: nobody remembers what she was called then 1,000",
+}
+SENTENCES = [SENTENCE_OF[row] for row in TEXT]
+GUESSED_SENTENCES = [SENTENCE_OF[row] for row in GUESSED]
+
 each_metric = pytest.mark.parametrize("name", METRICS.names())
+
+
+each_metric_of_generations = pytest.mark.parametrize(
+    "name", [name for name in METRICS.names() if metric_traits(name).kind == "generation" or name == "exact_match"]
+)
 
 
 def score(name: str, predictions: Any, references: Any, labels: Any = None) -> float:
@@ -31,8 +44,14 @@ def score(name: str, predictions: Any, references: Any, labels: Any = None) -> f
     return float(value)
 
 
+def scores_generations(name: str) -> bool:
+    return metric_traits(name).kind == "generation"
+
+
 def reads_text(name: str) -> bool:
     """Find out what the metric reads by asking it; a metric that reads neither text nor numbers fails here."""
+    if scores_generations(name):
+        return True
     try:
         score(name, TEXT, TEXT, labels=["b"])
     except TaskError:
@@ -41,26 +60,35 @@ def reads_text(name: str) -> bool:
     return True
 
 
+def sample(name: str) -> tuple[list[Any], list[Any]]:
+    """Return rows that the metric reads, and guesses of them."""
+    if scores_generations(name):
+        return SENTENCES, GUESSED_SENTENCES
+    return (TEXT, GUESSED) if reads_text(name) else (NUMBERS, [NUMBER_OF[row] for row in GUESSED])
+
+
 def needs_labels(name: str) -> bool:
     try:
-        score(name, *[TEXT if reads_text(name) else NUMBERS] * 2)
+        score(name, *[sample(name)[0]] * 2)
     except TaskError:
         return True
     return False
 
 
 def reads_labels(name: str) -> bool:
-    return needs_labels(name) or any(score(name, GUESSED, TEXT, [label]) != score(name, GUESSED, TEXT) for label in "abc")
+    rows, guessed = sample(name)
+    return needs_labels(name) or any(score(name, guessed, rows, [label]) != score(name, guessed, rows) for label in "abc")
 
 
 def perfect(name: str) -> float:
-    module = importlib.import_module(METRICS.modules()[name])
-    return 1.0 if getattr(module, "HIGHER_IS_BETTER", True) else 0.0
+    return 1.0 if metric_traits(name).higher_is_better else 0.0
 
 
 def rows_of(name: str) -> tuple[list[Any], list[Any] | None]:
     """Return rows that the metric reads, and labels where it needs some."""
-    rows: list[Any] = TEXT if reads_text(name) else NUMBERS
+    rows, _ = sample(name)
+    if metric_traits(name).metric_labels == "task":
+        return rows, sorted(set(rows))
     return rows, [rows[0]] if needs_labels(name) else None
 
 
@@ -71,7 +99,7 @@ def guesses(rows: list[Any], seed: int) -> list[Any]:
 def test_the_battery_covers_every_file_in_the_folder() -> None:
     files = {path.stem for path in Path(alter.metrics.__file__).parent.glob("*.py") if not path.stem.startswith("_")}
     assert files <= set(METRICS.names())
-    assert len(files) >= 12
+    assert len(files) >= 23
 
 
 @each_metric
@@ -85,7 +113,13 @@ def test_labels_that_are_numbers_score_as_their_names_do(name: str) -> None:
     if not reads_text(name):
         assert score(name, NUMBERS, NUMBERS) == pytest.approx(perfect(name))
         return
+    if scores_generations(name):
+        with pytest.raises(TaskError, match=rf"^{name}: references\[0\] is 2\.0; it must be text"):
+            score(name, NUMBERS, NUMBERS)
+        return
     _, labels = rows_of(name)
+    if metric_traits(name).metric_labels == "task":
+        labels = labels and labels[:1]  # all of them would find no guess outside
     labels_as_numbers = None if labels is None else [NUMBER_OF[label] for label in labels]
     as_numbers = score(name, [NUMBER_OF[row] for row in GUESSED], NUMBERS, labels_as_numbers)
     assert as_numbers == pytest.approx(score(name, GUESSED, TEXT, labels))
@@ -101,13 +135,13 @@ def test_guesses_stay_in_range_and_never_beat_perfection(name: str, seed: int) -
     if perfect(name) == 1.0:
         assert -1.0 - 1e-12 <= value <= 1.0 + 1e-12
     else:
-        assert value >= 0.0
+        assert 0.0 <= value <= (1.0 if metric_traits(name).in_percent else math.inf)
 
 
 @each_metric
 def test_one_wrong_row_costs_something(name: str) -> None:
     rows, labels = rows_of(name)
-    wrong = [rows[1], *rows[1:]]
+    wrong = ["elsewhere" if metric_traits(name).metric_labels == "task" else rows[1], *rows[1:]]
     gap = score(name, rows, rows, labels) - score(name, wrong, rows, labels)
     assert (gap if perfect(name) == 1.0 else -gap) > 1e-6
 
@@ -124,8 +158,8 @@ def test_the_order_of_rows_does_not_matter(name: str, seed: int) -> None:
 
 @each_metric
 def test_the_order_and_the_spelling_of_labels_do_not_matter(name: str) -> None:
-    if not reads_text(name):
-        pytest.skip("reads numbers")
+    if not reads_text(name) or scores_generations(name):
+        pytest.skip("reads no labels")
     labels = ["a", "b"]
     try:
         before = score(name, GUESSED, TEXT, labels)
@@ -146,8 +180,7 @@ def test_the_order_and_the_spelling_of_labels_do_not_matter(name: str) -> None:
 def test_rows_may_be_tuples_or_arrays_and_stay_unchanged(name: str) -> None:
     import numpy as np
 
-    rows, labels = rows_of(name)
-    guessed: list[Any] = GUESSED if reads_text(name) else [NUMBER_OF[row] for row in GUESSED]
+    (rows, labels), (_, guessed) = rows_of(name), sample(name)
     kept = list(guessed), list(rows)
     expected = score(name, guessed, rows, labels)
     assert (guessed, rows) == kept
@@ -159,7 +192,7 @@ def test_rows_may_be_tuples_or_arrays_and_stay_unchanged(name: str) -> None:
 def test_degenerate_rows_give_a_number_without_a_warning(name: str) -> None:
     rows, labels = rows_of(name)
     other = rows[1]
-    many = [f"label {i % 25}" for i in range(40)] if reads_text(name) else [float(i % 25) for i in range(40)]
+    many = [f"label: item {i % 25}" for i in range(40)] if reads_text(name) else [float(i % 25) for i in range(40)]
     cases = [
         ([rows[0]], [rows[0]], labels),
         ([other], [rows[0]], labels),
@@ -169,7 +202,7 @@ def test_degenerate_rows_give_a_number_without_a_warning(name: str) -> None:
         (many, many[::-1], None if labels is None else [many[0]]),
     ]
     if reads_text(name):
-        cases.append((TEXT, TEXT, ["nowhere"]))
+        cases.append((rows, rows, ["nowhere"]))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for predictions, references, chosen in cases:
@@ -179,6 +212,8 @@ def test_degenerate_rows_give_a_number_without_a_warning(name: str) -> None:
 @each_metric
 @pytest.mark.parametrize("fault", ["empty", "short", "long", "mixed", "missing", "not finite"])
 def test_rows_that_do_not_fit_are_a_task_error_that_names_the_metric(name: str, fault: str) -> None:
+    if fault == "not finite" and scores_generations(name):
+        pytest.skip("reads no numbers")
     rows, labels = rows_of(name)
     mixed: Any = 1.0 if reads_text(name) else "a"
     predictions, references = {
@@ -202,11 +237,70 @@ def test_rows_that_do_not_fit_are_a_task_error_that_names_the_metric(name: str, 
 def test_wrong_labels_are_refused_or_have_no_effect(name: str, labels: list[Any]) -> None:
     if not reads_text(name):
         pytest.skip("reads numbers")
+    rows, guessed = sample(name)
     if reads_labels(name):
         with pytest.raises(TaskError, match=rf"^{name}: "):
-            score(name, GUESSED, TEXT, labels)
+            score(name, guessed, rows, labels)
     else:
-        assert score(name, GUESSED, TEXT, labels) == score(name, GUESSED, TEXT)
+        assert score(name, guessed, rows, labels) == score(name, guessed, rows)
+
+
+@each_metric_of_generations
+def test_several_references_count_by_the_best_one_whatever_their_order(name: str) -> None:
+    other = SENTENCES[1:] + SENTENCES[:1]
+    several = [[*[wrong] * (row % 2), true, wrong] for row, (true, wrong) in enumerate(zip(SENTENCES, other, strict=True))]
+    assert score(name, SENTENCES, several) == pytest.approx(1.0)
+    assert score(name, SENTENCES, [right[::-1] for right in several]) == pytest.approx(1.0)
+    assert score(name, SENTENCES, [tuple(right) for right in several]) == pytest.approx(1.0)
+    some = score(name, GUESSED_SENTENCES, several)
+    assert score(name, GUESSED_SENTENCES, [right[::-1] for right in several]) == pytest.approx(some)
+    assert score(name, GUESSED_SENTENCES, SENTENCES) <= some + 1e-12
+
+
+@each_metric_of_generations
+def test_lists_of_one_reference_score_as_the_reference_does(name: str) -> None:
+    lists = [[true] for true in SENTENCES]
+    assert score(name, GUESSED_SENTENCES, lists) == score(name, GUESSED_SENTENCES, SENTENCES)
+
+
+@each_metric_of_generations
+@pytest.mark.parametrize("nothing", ["", " \n"])
+def test_a_model_may_say_nothing(name: str, nothing: str) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert score(name, [nothing] * 8, SENTENCES) == 0.0
+        assert score(name, [nothing] * 8, [[true, TEXT[0] + ": x"] for true in SENTENCES]) == 0.0
+        assert 0.0 < score(name, [nothing, *SENTENCES[1:]], SENTENCES) < 1.0
+
+
+@each_metric_of_generations
+@pytest.mark.parametrize(
+    ("row", "value", "seen"),
+    [
+        (3, [], r"references\[3\] is an empty list; give each row at least one reference"),
+        (3, "one", r"references\[3\] is 'one'; it must be a list of texts, as references\[0\] is"),
+        (3, ["one", None], r"references\[3\]\[1\] is None; it must be text"),
+        (0, [], r"references\[0\] is an empty list"),
+    ],
+)
+def test_wrong_lists_of_references_are_refused(name: str, row: int, value: Any, seen: str) -> None:
+    references: list[Any] = [[true] for true in SENTENCES]
+    references[row] = value
+    with pytest.raises(TaskError, match=rf"^{name}: {seen}"):
+        score(name, SENTENCES, references)
+
+
+@each_metric_of_generations
+def test_lists_beside_single_references_are_refused(name: str) -> None:
+    references: list[Any] = [*SENTENCES[:-1], [SENTENCES[-1]]]
+    with pytest.raises(TaskError, match=rf"^{name}: references\[7\] is \[.*\]; it must be one text, as references\[0\] is"):
+        score(name, SENTENCES, references)
+
+
+@each_metric
+def test_a_signature_is_one_line_where_there_is_one(name: str) -> None:
+    signature = metric_signature(name, sample(name)[0])
+    assert signature is None or (signature and signature.split() == [signature])
 
 
 @each_metric
@@ -217,9 +311,10 @@ def test_the_summary_is_one_sentence(name: str) -> None:
 
 
 def test_listing_and_loading_metrics_imports_no_heavy_package() -> None:
+    heavy = ("torch", "transformers", "sklearn", "scipy", "numpy", "sacrebleu", "rouge_score", "nltk")
     code = (
         "import sys; from alter.metrics import METRICS; METRICS.summaries(); [METRICS.get(name) for name in METRICS.names()]; "
-        "sys.exit(' '.join(m for m in ('torch', 'transformers', 'sklearn', 'scipy', 'numpy') if m in sys.modules) or 0)"
+        f"sys.exit(' '.join(m for m in {heavy} if m in sys.modules) or 0)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")

@@ -11,7 +11,7 @@ from tests.nn.equipped import IDS_BS, MASK_BS, NAMES, TASKS_B, base_model, equip
 
 from alter.errors import ConfigError
 from alter.nn.gate_shape import keep_top, owned_adapters
-from alter.nn.gates.linear import mean_over_tokens
+from alter.nn.tokens import mean_over_tokens
 from alter.recipe import ADAPTERS, GATES
 
 N, M = len(NAMES), 2

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from alter.nn.site import FFNSite
+from alter.nn.site import FFNSite, Kind
 
 if TYPE_CHECKING:
     from torch import nn
     from transformers import PreTrainedModel
 
-Kind = Literal["encoder", "encoder-decoder", "decoder"]
+__all__ = ["Family", "Kind", "layers_of"]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,26 +9,51 @@ from transformers.pytorch_utils import Conv1D
 
 from alter.backbones import FAMILIES
 from alter.backbones._family import Family
+from alter.backbones._heuristic import guess_kind, guess_sites
 from alter.errors import ModelError, PluginError, did_you_mean
 from alter.nn.site import FFNSite, projection_shape
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedConfig, PreTrainedModel
 
 NUM_INPUTS = {"plain": 1, "gated": 2, "fused_gated": 1}
 HOW_TO_ADD = "to add a family see docs/how-to/add-a-family.md"
 
 
 def family_of(model: PreTrainedModel) -> Family:
-    """Return the family of a model, by its `config.model_type`.
+    """Return the family of a model, by its `config.model_type`; where no family covers it, one that searches by structure.
 
     Raises:
-        ModelError: no family covers the model, or it is configured as something else than its family is.
+        ModelError: the model has no config, or is configured as something else than its family is.
     """
     config = getattr(model, "config", None)
     if config is None:
         raise ModelError(f"{type(model).__name__} has no config; pass a transformers model, e.g. from AutoModel.from_pretrained")
-    return family_for(getattr(config, "model_type", None), is_decoder=bool(getattr(config, "is_decoder", False)))
+    return family_for_config(config, class_name=type(model).__name__)
+
+
+def family_for_config(config: PreTrainedConfig, *, class_name: str = "") -> Family:
+    """Return the family of the models that `config` describes.
+
+    For a model type that no family covers the kind is judged from the config, and `find_sites` searches by structure, which
+    may fail; nothing but the model itself can tell.
+
+    Args:
+        config: a model's whole config.
+        class_name: the class of the model, if it is known.
+
+    Raises:
+        ModelError: the model is a decoder of an encoder family.
+    """
+    model_type = getattr(config, "model_type", None)
+    if is_covered(model_type):
+        return family_for(model_type, is_decoder=bool(getattr(config, "is_decoder", False)))
+    return Family(model_types=(str(model_type),), kind=guess_kind(config, class_name=class_name), find_sites=_guessed_sites)
+
+
+def is_covered(model_type: str | None) -> bool:
+    """Return whether a family covers `model_type`."""
+    return str(model_type) in _owners()
 
 
 def family_for(model_type: str | None, *, is_decoder: bool = False) -> Family:
@@ -36,23 +61,19 @@ def family_for(model_type: str | None, *, is_decoder: bool = False) -> Family:
 
     Args:
         model_type: as in a model's config.json.
-        is_decoder: the config's `is_decoder`: BERT and its kin can be built to read from left to right only.
+        is_decoder: the config's `is_decoder`: BERT and its kin can be built to read from left to right only. The decoder half of
+            an encoder-decoder model may be such a one; there the flag is left out.
 
     Raises:
         ModelError: none does, or the model is a decoder of an encoder family.
         PluginError: two families do.
     """
-    owners: dict[str, list[str]] = {}
-    families = {name: FAMILIES.get(name) for name in FAMILIES.names()}
-    for name, family in families.items():
-        for covered in family.model_types:
-            owners.setdefault(covered, []).append(name)
-    names = owners.get(str(model_type), [])
+    names = _owners().get(str(model_type), [])
     if not names:
-        raise ModelError(f"model type '{model_type}' is not supported; {did_you_mean(str(model_type), owners)} {HOW_TO_ADD}")
+        raise ModelError(f"{_not_supported(model_type)} {HOW_TO_ADD}")
     if len(names) > 1:
         raise PluginError(f"model type '{model_type}' is claimed by the families {names}; uninstall one of the two plug-ins")
-    found: Family = families[names[0]]
+    found: Family = FAMILIES.get(names[0])
     if found.kind == "encoder" and is_decoder:
         raise ModelError(
             f"this '{model_type}' model is configured as a decoder (is_decoder: true), but the family '{names[0]}' holds "
@@ -61,11 +82,36 @@ def family_for(model_type: str | None, *, is_decoder: bool = False) -> Family:
     return found
 
 
+def _owners() -> dict[str, list[str]]:
+    """Return model type -> the names of the families that cover it."""
+    owners: dict[str, list[str]] = {}
+    for name in FAMILIES.names():
+        for covered in FAMILIES.get(name).model_types:
+            owners.setdefault(covered, []).append(name)
+    return owners
+
+
+def _not_supported(model_type: str | None) -> str:
+    return f"model type '{model_type}' is not supported; {did_you_mean(str(model_type), _owners())}"
+
+
+def _guessed_sites(model: PreTrainedModel) -> list[FFNSite]:
+    """Return the sites that a model's structure shows."""
+    try:
+        return guess_sites(model)
+    except ModelError as error:
+        model_type = getattr(model.config, "model_type", None)
+        raise ModelError(
+            f"{_not_supported(model_type)} Its structure does not tell where its FFNs are: {error}; {HOW_TO_ADD}"
+        ) from None
+
+
 def sites_of(model: PreTrainedModel) -> list[FFNSite]:
     """Return the FFN sites of a model, first layer first; every path exists and all shapes fit.
 
     Raises:
-        ModelError: no family covers the model, it has no FFN, or a site does not fit the model.
+        ModelError: no family covers the model and its structure does not show its FFNs either, it has no FFN, or a site does not
+            fit the model.
     """
     sites = family_of(model).find_sites(model)
     if not sites:

@@ -17,21 +17,32 @@ from typing import Any
 import torch
 from huggingface_hub.errors import HFValidationError, StrictDataclassError
 from safetensors import SafetensorError
-from transformers import AutoModel, AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    CONFIG_MAPPING,
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 from transformers.utils import logging as transformers_logging
 
-from alter.backbones._find import family_for
+from alter.backbones._find import family_for, family_for_config, is_covered
 from alter.backbones._package import has_pickle, has_weights, resolve_base
 from alter.errors import ModelError
 
-__all__ = ["base_fingerprint", "load_base", "resolve_base"]
+__all__ = ["base_fingerprint", "load_base", "load_target_tokenizer", "resolve_base"]
 
 LOAD_ERRORS = (OSError, ValueError, RuntimeError, ImportError, KeyError, SafetensorError, StrictDataclassError, HFValidationError)
 SAMPLES_PER_TENSOR = 64
+TARGET_TOKENIZER = "target_tokenizer"
 
 
 def load_base(name: str, *, revision: str | None = None) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Load a base model without head, in float32 and in evaluation mode, and its tokenizer.
+    """Load a base model in float32 and in evaluation mode, and its tokenizer: an encoder without head, or a model that writes.
 
     Weights are read from safetensors files only, and no code that comes with a model is ever run. Weights stored in half
     precision are widened to float32, where no small update of an optimizer is lost; `mixed_precision` chooses the compute type.
@@ -50,6 +61,19 @@ def load_base(name: str, *, revision: str | None = None) -> tuple[PreTrainedMode
         tokenizer = _load_tokenizer(name, source, revision=revision)
     _check_tokenizer(name, tokenizer, model, model_type=model_type)
     return model, tokenizer
+
+
+def load_target_tokenizer(name: str, *, revision: str | None = None) -> PreTrainedTokenizerBase | None:
+    """Return the tokenizer of what the base model writes, where it is not the one of what it reads: folder `target_tokenizer/`.
+
+    Raises:
+        ModelError: it is there and cannot be read.
+    """
+    folder = Path(_source(name, revision=revision)) / TARGET_TOKENIZER
+    if not folder.is_dir():
+        return None
+    with _quiet():
+        return _load_tokenizer(f"{name}/{TARGET_TOKENIZER}", str(folder), revision=None)
 
 
 def base_fingerprint(model: PreTrainedModel) -> str:
@@ -108,16 +132,21 @@ def _no_safetensors(folder: Path) -> str:
 
 
 def _check_config(name: str, source: str, *, revision: str | None) -> str:
-    """Return the model type; refuse what no family covers before any weights are downloaded."""
+    """Return the model type; refuse what cannot be equipped before any weights are downloaded.
+
+    A model type that no family covers but transformers knows passes: only the model itself shows whether its FFNs can be found.
+    """
     try:
         config, _ = PreTrainedConfig.get_config_dict(source, revision=revision)
     except LOAD_ERRORS as error:
         raise ModelError(f"{name}: {_why_no_config(source, error)}") from error
+    model_type = config.get("model_type")
     try:
-        family_for(config.get("model_type"), is_decoder=bool(config.get("is_decoder", False)))
+        if is_covered(model_type) or model_type not in CONFIG_MAPPING:
+            family_for(model_type, is_decoder=bool(config.get("is_decoder", False)))
     except ModelError as error:
         raise ModelError(f"{name}: {error}") from None
-    return str(config["model_type"])
+    return str(model_type)
 
 
 def _why_no_config(source: str, error: Exception) -> str:
@@ -131,7 +160,9 @@ def _why_no_config(source: str, error: Exception) -> str:
 
 def _load_model(name: str, source: str, *, revision: str | None) -> PreTrainedModel:
     try:
-        model, info = AutoModel.from_pretrained(
+        config = AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=False)
+        reader = {"encoder": AutoModel, "encoder-decoder": AutoModelForSeq2SeqLM, "decoder": AutoModelForCausalLM}
+        model, info = reader[family_for_config(config).kind].from_pretrained(
             source,
             revision=revision,
             dtype=torch.float32,

@@ -86,5 +86,5 @@ def _goodness(spec: TaskSpec) -> Callable[[Any, Any], float]:
     """Return the task's primary metric as a function (predictions, references)."""
     name = spec.primary_metric
     compute = METRICS.get(name)
-    labels = spec.metric_labels if metric_traits(name).metric_labels else None
+    labels = metric_traits(name).choose_labels(labels=spec.labels, metric_labels=spec.metric_labels)
     return lambda predictions, references: float(compute(predictions, references, labels=labels))

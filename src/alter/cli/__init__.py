@@ -39,9 +39,10 @@ def _root(
 
 
 def _register() -> None:
-    from alter.cli import demo, evaluate, list_, predict, train, validate
+    from alter.cli import demo, evaluate, list_, predict, pretrain, train, validate
 
     app.command("train")(train.train)
+    app.command("pretrain")(pretrain.pretrain)
     app.command("evaluate")(evaluate.evaluate)
     app.command("predict")(predict.predict)
     app.command("validate")(validate.validate)

@@ -87,8 +87,8 @@ def _show_gates(folder: Path) -> None:
 
     loaded = load_model(folder)
     recipe = load_recipe(folder / "recipe.yaml")
-    rows = encode_split(read_rows(recipe), "validation", tokenizer=loaded.tokenizer, max_length=recipe.max_length)
-    weights_TLE = gate_map(loaded.model, rows, tokenizer=loaded.tokenizer)
+    rows = encode_split(read_rows(recipe), "validation", codec=loaded.codec)
+    weights_TLE = gate_map(loaded.model, rows, codec=loaded.codec)
     names = adapter_names(loaded.model)
     weights_TE = weights_TLE.mean(1).tolist()
     cells = [[task, *map(_cell, weights)] for task, weights in zip(loaded.model.task_names, weights_TE, strict=True)]

@@ -117,9 +117,12 @@ def _shown(given: Any) -> str:
 
 
 def _row(prediction: Prediction) -> list[str]:
-    if prediction.label is None:
-        return [prediction.task, f"{prediction.value:.3f}", "-"]
-    return [prediction.task, prediction.label, f"{prediction.score:.2f}"]
+    score = "-" if prediction.score is None else f"{prediction.score:.2f}"
+    if prediction.label is not None:
+        return [prediction.task, prediction.label, score]
+    if prediction.value is not None:
+        return [prediction.task, f"{prediction.value:.3f}", score]
+    return [prediction.task, prediction.text or "", score]
 
 
 def _show_weights(found: list[Prediction]) -> None:

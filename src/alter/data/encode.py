@@ -1,4 +1,4 @@
-"""Examples become features: token ids, the task's id, the label's id or the standardised target."""
+"""Examples become features: token ids, the task's id, the label's id, the standardised target, the ids of the text to write."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from transformers import PreTrainedTokenizerBase
-
+from alter.data.codec import Codec
 from alter.nn.losses import NOT_A_CLASS
 from alter.tasks.example import Example
+from alter.tasks.read import target_text
 from alter.tasks.spec import TaskSpec
 
 
@@ -22,19 +22,23 @@ class Features:
         inputs: token ids and what else the tokenizer gives per token (token_type_ids), without padding.
         label_id: the label's position among the task's labels; NOT_A_CLASS for regression and for rows without a label.
         target: the standardised target of a regression row.
+        target_ids: ids of the text to write, its end included (models that write).
         truncated: whether the text was longer than max_length.
+        target_truncated: whether the text to write was longer than max_target_length.
     """
 
     task_id: int
     inputs: Mapping[str, list[int]]
     label_id: int = NOT_A_CLASS
     target: float = 0.0
+    target_ids: Sequence[int] = ()
     truncated: bool = False
+    target_truncated: bool = False
 
     @property
     def length(self) -> int:
-        """Number of tokens."""
-        return len(self.inputs["input_ids"])
+        """Number of tokens, those to write included."""
+        return len(self.inputs["input_ids"]) + len(self.target_ids)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,13 +66,7 @@ def scale_of(examples: Sequence[Example]) -> Scale:
 
 
 def encode(
-    examples: Sequence[Example],
-    spec: TaskSpec,
-    *,
-    task_id: int,
-    tokenizer: PreTrainedTokenizerBase,
-    max_length: int,
-    scale: Scale | None = None,
+    examples: Sequence[Example], spec: TaskSpec, *, task_id: int, codec: Codec, scale: Scale | None = None
 ) -> list[Features]:
     """Tokenise the examples of one task.
 
@@ -76,20 +74,13 @@ def encode(
         examples: rows of this task; those without a label are encoded without one.
         spec: the task, with its labels.
         task_id: the task's position among the model's tasks.
-        tokenizer: the base model's.
-        max_length: longer inputs are cut, the longest segment first, and marked.
+        codec: the base model's way with text.
         scale: a regression task's scale.
     """
     if not examples:
         return []
-    inputs = _tokenise(examples, tokenizer, max_length=None)
-    too_long = [row for row, ids in enumerate(inputs["input_ids"]) if len(ids) > max_length]
-    if too_long:
-        cut = _tokenise([examples[row] for row in too_long], tokenizer, max_length=max_length)
-        for name, values in cut.items():
-            for row, value in zip(too_long, values, strict=True):
-                inputs[name][row] = value
-    marked = set(too_long)
+    inputs, too_long = codec.inputs(examples)
+    targets = _targets(examples, spec, codec)
     labels = {label: position for position, label in enumerate(spec.labels or [])}
     return [
         Features(
@@ -97,44 +88,33 @@ def encode(
             inputs={name: values[row] for name, values in inputs.items()},
             # A label that training never showed (it happens in test files) has no id; scores compare names, so it counts as wrong.
             label_id=labels.get(str(example.label), NOT_A_CLASS),
-            target=_target(example, spec, scale),
-            truncated=row in marked,
+            target=_number(example, spec, scale),
+            target_ids=targets[row][0],
+            truncated=too_long[row],
+            target_truncated=targets[row][1],
         )
         for row, example in enumerate(examples)
     ]
 
 
-def _target(example: Example, spec: TaskSpec, scale: Scale | None) -> float:
+def _targets(examples: Sequence[Example], spec: TaskSpec, codec: Codec) -> list[tuple[list[int], bool]]:
+    """Return the ids of the text each example wants written and whether it was cut; empty where it wants none."""
+    none: list[tuple[list[int], bool]] = [([], False) for _ in examples]
+    rows = [row for row, example in enumerate(examples) if example.label is not None]
+    if codec.kind == "encoder" or not rows:
+        return none
+    texts = [_target_text(examples[row], spec) for row in rows]
+    for row, ids, cut in zip(rows, *codec.targets(texts), strict=True):
+        none[row] = (ids, cut)
+    return none
+
+
+def _target_text(example: Example, spec: TaskSpec) -> str:
+    assert example.label is not None
+    return str(example.label) if spec.kind == "generation" else target_text(spec, example.label)
+
+
+def _number(example: Example, spec: TaskSpec, scale: Scale | None) -> float:
     if spec.kind != "regression" or example.label is None:
         return 0.0
     return (scale or Scale()).standardise(float(example.label))
-
-
-def _tokenise(
-    examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase, *, max_length: int | None
-) -> dict[str, list[list[int]]]:
-    """Return the tokenizer's columns. Pairs go apart from single texts: an empty second segment would still cost a separator."""
-    columns: dict[str, list[list[int]]] = {}
-    for pairs in (False, True):
-        chosen = [row for row, example in enumerate(examples) if (example.text_pair is not None) == pairs]
-        if chosen:
-            part = _tokenise_alike([examples[row] for row in chosen], tokenizer, max_length=max_length)
-            for name, values in part.items():
-                column = columns.setdefault(name, [[] for _ in examples])
-                for row, value in zip(chosen, values, strict=True):
-                    column[row] = value
-    return columns
-
-
-def _tokenise_alike(
-    examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase, *, max_length: int | None
-) -> dict[str, list[list[int]]]:
-    encoding = tokenizer(
-        [example.text for example in examples],
-        [example.text_pair for example in examples] if examples[0].text_pair is not None else None,
-        truncation="longest_first" if max_length is not None else False,
-        max_length=max_length,
-        return_attention_mask=False,
-        verbose=False,
-    )
-    return {name: list(values) for name, values in encoding.items()}

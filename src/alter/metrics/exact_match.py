@@ -2,21 +2,25 @@
 
     exact_match = |{i : fold(prediction_i) = fold(reference_i)}| / n,  fold = lower case, white space to single spaces, ends cut
 
-Numbers are compared as they are. `labels` does not change it.
+Where rows have several references a row matches if any of them does. Numbers are compared as they are. `labels` does not change
+it.
 """
 
 from __future__ import annotations
 
-from alter.metrics._checks import Values, check_rows
+from alter.metrics._checks import References, Values, check_rows, check_texts, has_lists
 
 
-def compute(predictions: Values, references: Values, *, labels: Values | None = None) -> float:
+def compute(predictions: Values, references: References, *, labels: Values | None = None) -> float:
     """Return the share of exact matches, 0 to 1.
 
     Raises:
         TaskError: the rows do not fit together.
     """
-    check_rows("exact_match", predictions, references)
+    if has_lists(references):
+        texts, several = check_texts("exact_match", predictions, references)
+        return sum(_fold(text) in map(_fold, right) for text, right in zip(texts, several, strict=True)) / len(several)
+    check_rows("exact_match", predictions, references)  # type: ignore[arg-type]  # no row has a list: seen above
     matches = sum(_fold(predicted) == _fold(true) for predicted, true in zip(predictions, references, strict=True))
     return matches / len(references)
 

@@ -18,6 +18,7 @@ from typing import Literal
 import torch
 
 from alter.nn.mixing import Weights
+from alter.nn.tokens import first_token, last_token, mean_over_tokens
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +26,7 @@ class GateShape:
     """Sizes at one site; a selector (stage 1) has no shared adapters to weigh, so its `num_shared` is 0.
 
     `equal_start`: all adapters start equal (FFN copies), so under equal weights they would get equal gradients for ever.
+    `encoder_dim`: width of the encoder's output, at the sites of a decoder that has an encoder beside it.
     """
 
     role: Literal["selector", "gate"]
@@ -34,6 +36,12 @@ class GateShape:
     dim: int
     output_dim: int
     equal_start: bool = False
+    encoder_dim: int | None = None
+
+    @property
+    def row_dim(self) -> int:
+        """Width of what gates by row read (`GateInputs.row_BD`)."""
+        return self.dim if self.encoder_dim is None else self.encoder_dim
 
     def shared_logits(self) -> torch.Tensor | None:
         """Return the starting logits of shared adapters, (T, M): 0, or random where equal weights would keep copies equal."""
@@ -50,9 +58,11 @@ class GateInputs:
     Attributes:
         x_BSD: what the FFN reads.
         task_ids_B: task of each row.
-        mask_BS: 1 for tokens, 0 for padding, or None.
+        mask_BS: 1 for tokens that gates by row may look at, 0 for padding and for the answer that a decoder writes, or None: all.
         selected: the selector's weights for these rows; None inside the selector itself.
         outputs: (x, weights) -> the weighed adapters' output, for gates that look at outputs.
+        encoder_BD: mean of the encoder's output, at the sites of a decoder that has an encoder beside it.
+        reads_last: whether the token that tells most of a row is the last one of `mask_BS` (decoder-only models), not the first.
     """
 
     x_BSD: torch.Tensor
@@ -60,6 +70,17 @@ class GateInputs:
     mask_BS: torch.Tensor | None
     selected: Weights | None
     outputs: Callable[[torch.Tensor, Weights], torch.Tensor]
+    encoder_BD: torch.Tensor | None = None
+    reads_last: bool = False
+
+    @property
+    def row_BD(self) -> torch.Tensor:
+        """What a gate by row reads: the encoder's mean output, or the mean over the tokens it may look at."""
+        return mean_over_tokens(self.x_BSD, self.mask_BS) if self.encoder_BD is None else self.encoder_BD
+
+    def key_token(self, values: torch.Tensor) -> torch.Tensor:
+        """Return `values` (B, S, ...) at the one token that gates by row may read: the first, or the prompt's last; (B, 1, ...)."""
+        return (last_token if self.reads_last else first_token)(values, self.mask_BS)
 
 
 def owned_adapters(num_tasks: int, num_adapters: int, num_owned: int) -> torch.Tensor:

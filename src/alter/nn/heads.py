@@ -14,8 +14,7 @@ from typing import cast
 import torch
 from torch import nn
 
-from alter.nn.gates.linear import mean_over_tokens
-from alter.nn.gates.outputs import first_token
+from alter.nn.tokens import first_token, mean_over_tokens
 from alter.recipe import HeadSettings
 
 

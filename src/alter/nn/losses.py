@@ -1,6 +1,6 @@
 """The loss of a mixed-task batch: cross-entropy for classification rows, squared error for regression rows, a number per row.
 
-Shapes: B rows, C outputs of the largest task (padded with -inf).
+Shapes: B rows, C outputs of the largest task (padded with -inf), T tokens of the longest text, V vocabulary.
 """
 
 from __future__ import annotations
@@ -40,3 +40,18 @@ def row_losses(
         losses_B = (1 - label_smoothing) * losses_B + label_smoothing * spread_B
     errors_B = (logits_BC[:, 0] - torch.where(is_regression_B, targets_B, 0.0)) ** 2
     return torch.where(is_regression_B, errors_B, torch.where(has_class_B, losses_B, 0.0))
+
+
+def token_losses(logits_BTV: torch.Tensor, labels_BT: torch.Tensor, *, label_smoothing: float = 0.0) -> torch.Tensor:
+    """Return the loss of each token to write, (B, T), in nats; 0 where a label is NOT_A_CLASS."""
+    if logits_BTV.dtype in (torch.float16, torch.bfloat16):  # softmax needs the digits
+        logits_BTV = logits_BTV.float()
+    flat = functional.cross_entropy(
+        logits_BTV.flatten(0, 1), labels_BT.flatten(), ignore_index=NOT_A_CLASS, reduction="none", label_smoothing=label_smoothing
+    )
+    return flat.view_as(labels_BT)
+
+
+def mean_over_targets(losses_BT: torch.Tensor, labels_BT: torch.Tensor) -> torch.Tensor:
+    """Return each row's mean loss over its tokens to write, (B,); 0 for a row without any."""
+    return losses_BT.sum(-1) / (labels_BT != NOT_A_CLASS).sum(-1).clamp_min(1)

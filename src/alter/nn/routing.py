@@ -3,7 +3,7 @@
 Task ids travel as a tensor. The object is shared by all sites of a model, copied with it (deepcopy keeps the sharing), and
 reinstated while activations are recomputed under gradient checkpointing.
 
-Shapes: B rows, S tokens, L sites, E adapters.
+Shapes: B rows, S tokens, D width of the encoder's output, E adapters.
 """
 
 from __future__ import annotations
@@ -16,6 +16,9 @@ from typing import Literal
 
 import torch
 
+from alter.nn.mixing import Weights
+from alter.nn.packing import Packing
+
 Router = Literal["selector", "gate"]
 
 
@@ -25,11 +28,14 @@ class Route:
 
     Attributes:
         task_ids_B: task of each row.
-        mask_BS: 1 for tokens, 0 for padding; None: no padding.
+        mask_BS: 1 for tokens that gates by row may look at (of a row that a decoder-only model reads and writes: the prompt's), 0 for
+            the others and for padding; None: all.
+        packing: where rows lie, where several share a sequence.
     """
 
     task_ids_B: torch.Tensor
     mask_BS: torch.Tensor | None = None
+    packing: Packing | None = None
 
 
 @dataclass(kw_only=True)
@@ -41,6 +47,10 @@ class RoutingState:
         router: which module weighs the adapters now.
         enabled: False gives the base model's own function.
         recorded: site position -> dense gate weights of the last pass, (B, E) or (B, S, E), while `recording`.
+        kept: site position -> the weights that a decoder's site found when it read the prompt, which hold for the whole answer (gates
+            by row); None outside generation.
+        encoder_BD: mean of the encoder's output, for the decoder's gates.
+        num_rows: rows of the pass, for models that hand their FFNs all rows' tokens as one list.
     """
 
     route: Route | None = None
@@ -48,6 +58,9 @@ class RoutingState:
     enabled: bool = True
     recording: bool = False
     recorded: dict[int, torch.Tensor] = field(default_factory=dict)
+    kept: dict[int, Weights] | None = None
+    encoder_BD: torch.Tensor | None = None
+    num_rows: int = 0
 
     def checkpoint_contexts(self) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
         """Return the two contexts that `torch.utils.checkpoint` enters for the pass and for its recomputation."""
@@ -55,9 +68,13 @@ class RoutingState:
 
     @contextlib.contextmanager
     def _reinstated(self, then: RoutingState) -> Iterator[None]:
-        now = (self.route, self.router, self.enabled, self.recording)
-        self.route, self.router, self.enabled, self.recording = then.route, then.router, then.enabled, False
+        now = replace(self)
+        self._take(then)
         try:
             yield
         finally:
-            self.route, self.router, self.enabled, self.recording = now
+            self._take(now)
+
+    def _take(self, other: RoutingState) -> None:
+        self.route, self.router, self.enabled, self.recording = other.route, other.router, other.enabled, other.recording
+        self.encoder_BD, self.num_rows = other.encoder_BD, other.num_rows

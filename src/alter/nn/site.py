@@ -16,6 +16,8 @@ from torch import nn
 
 FFNForm = Literal["plain", "gated", "fused_gated"]
 Stack = Literal["encoder", "decoder"]
+Kind = Literal["encoder", "encoder-decoder", "decoder"]
+"""How a model reads and writes text: reads only, reads with one stack and writes with another, or one stack does both."""
 
 
 @dataclass(frozen=True, kw_only=True)

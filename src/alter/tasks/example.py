@@ -13,7 +13,9 @@ class Example:
         task: the task's name.
         text: the rendered input.
         text_pair: the rendered second segment, for pairs of texts.
-        label: label name (classification) or number (regression); None where the row is only to be predicted.
+        label: label name (classification), number (regression) or text (generation); None where the row is only to be predicted.
+        references: all texts that count as right (generation).
+        messages: (role, content) of a conversation so far, where the task is a chat.
         place: `file:line` of the row, for messages.
     """
 
@@ -21,4 +23,6 @@ class Example:
     text: str
     text_pair: str | None = None
     label: str | float | None = None
+    references: tuple[str, ...] = ()
+    messages: tuple[tuple[str, str], ...] = ()
     place: str = ""

@@ -12,9 +12,10 @@ import math
 import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-from alter.errors import DataError, TaskError, did_you_mean
+from alter.errors import ConfigError, DataError, TaskError, did_you_mean
 from alter.tasks.example import Example
 from alter.tasks.source import OnProblem, Row, hub_splits, read_hub_rows, read_rows
 from alter.tasks.spec import TaskSpec, label_text
@@ -28,6 +29,8 @@ ALIASES: dict[str, tuple[str, ...]] = {
     "text_pair": ("text_pair", "sentence2"),
     "label": ("label", "target", "output", "completion"),
     "task_name": ("task_name", "task"),
+    "references": ("references",),
+    "messages": ("messages",),
 }
 """Our name -> the columns that count as it where `columns` says nothing, in order."""
 
@@ -53,6 +56,8 @@ def canonical(values: Mapping[str, Any], spec: TaskSpec, *, place: str = "", for
             raise DataError(f"{_at(place, spec)}: columns.{ours} is '{theirs}', and the file has no such column; {hint}")
     taken = {theirs for ours, theirs in spec.columns.items() if ours in ALIASES}
     for ours, names in ALIASES.items():
+        if ours == "label" and spec.kind == "generation":
+            names = (*names[1:], names[0])  # a row with a label and a target: here the text is meant
         if ours not in spec.columns:
             name = next((name for name in names if name in values and name not in taken), None)
             if name is not None:
@@ -75,9 +80,14 @@ def render_inputs(spec: TaskSpec, values: Mapping[str, Any] | str, *, place: str
         ConfigError: a template is not valid.
         DataError: a column is missing, or the text is empty.
     """
-    if isinstance(values, str):
-        return _rendered(spec, {"text": values}, place)
-    return _rendered(spec, canonical(values, spec, place=place, for_prediction=True), place)
+    example = unlabelled(spec, values, place=place)
+    return example.text, example.text_pair
+
+
+def unlabelled(spec: TaskSpec, values: Mapping[str, Any] | str, *, place: str = "") -> Example:
+    """Return the example of a row that is to be answered; see `render_inputs`."""
+    row = {"text": values} if isinstance(values, str) else canonical(values, spec, place=place, for_prediction=True)
+    return _inputs(spec, row, place)
 
 
 def load_split(spec: TaskSpec, split: str, *, seed: int = 0, on_problem: OnProblem | None = None) -> list[Example]:
@@ -146,17 +156,35 @@ def check_templates(spec: TaskSpec) -> None:
         ConfigError: one is not valid.
     """
     check_template(spec.input, where=f"task '{spec.name}': input")
-    if spec.input_pair is not None:
-        check_template(spec.input_pair, where=f"task '{spec.name}': input_pair")
+    for name in ("input_pair", "target", "system"):
+        if (template := getattr(spec, name)) is not None:
+            check_template(template, where=f"task '{spec.name}': {name}")
+    other = check_template(spec.target) - {"label"}
+    if other and spec.kind != "generation":
+        raise ConfigError(
+            f"task '{spec.name}': target: {spec.target!r} reads {sorted(other)}, but the text of a label may read `label` alone: it is the "
+            f"same for every row. Use {{{{ label }}}}, or set kind: generation"
+        )
+
+
+def target_text(spec: TaskSpec, label: str | float) -> str:
+    """Return the text that stands for a label or a number of `spec`, as a model that writes answers it.
+
+    Raises:
+        DataError: the template gives no text.
+    """
+    if isinstance(label, float):
+        label = f"{label:g}"
+    return render(spec.target, {"label": label}, where=f"task '{spec.name}': target")
 
 
 def infer_labels(spec: TaskSpec, examples: Iterable[Example]) -> list[str]:
-    """Return the task's labels in the order of their ids: `labels`, or those of `examples`, sorted. A regression has none.
+    """Return the task's labels in the order of their ids: `labels`, or those of `examples`, sorted. Other kinds have none.
 
     Raises:
         TaskError: fewer than 2 labels, or so many that they are no labels.
     """
-    if spec.kind == "regression":
+    if spec.kind != "classification":
         return []
     if spec.labels is not None:
         return list(spec.labels)
@@ -168,7 +196,7 @@ def infer_labels(spec: TaskSpec, examples: Iterable[Example]) -> list[str]:
         remedy = "a classification needs at least 2. Add rows, or list `labels`"
         raise TaskError(f"{at}: the {len(rows)} training rows hold {seen}; {remedy}")
     if len(labels) > MAX_LABELS:
-        remedy = "set kind: regression for numbers; text as output is not supported"
+        remedy = "set kind: regression for numbers, or kind: generation for text"
         shown = ", ".join(repr(label[:40]) for label in labels[:3])
         raise TaskError(f"{at}: {len(labels)} different labels ({shown}, ...), and at most {MAX_LABELS} are allowed; {remedy}")
     return labels
@@ -271,12 +299,16 @@ def _splits_or_report(where: str, report: OnProblem) -> list[str]:
 def _append_example(row: Row, spec: TaskSpec, examples: list[Example], report: OnProblem) -> None:
     try:
         values = canonical(row.values, spec, place=row.place)
-        text, text_pair = _rendered(spec, values, row.place)
-        label = _label(values, spec, _at(row.place, spec))
+        example = _inputs(spec, values, row.place)
+        if spec.kind == "generation":
+            label: str | float = _target(values, spec, row.place)
+            example = replace(example, references=_references(values, str(label), _at(row.place, spec)))
+        else:
+            label = _label(values, spec, _at(row.place, spec))
     except DataError as error:
         report(error)
     else:
-        examples.append(Example(task=spec.name, text=text, text_pair=text_pair, label=label, place=row.place))
+        examples.append(replace(example, label=label))
 
 
 class _Owners:
@@ -339,6 +371,62 @@ def _is_blank(value: object) -> bool:
     if isinstance(value, str):
         return not value.strip()
     return value is None or (isinstance(value, float) and math.isnan(value)) or (isinstance(value, list | dict) and not value)
+
+
+def _inputs(spec: TaskSpec, values: Mapping[str, Any], place: str) -> Example:
+    """Return the row's example, without its label."""
+    if spec.chat and not _is_blank(values.get("messages")):
+        messages, _ = _conversation(values["messages"], _at(place, spec))
+        return Example(task=spec.name, text="\n".join(text for _, text in messages), messages=messages, place=place)
+    text, text_pair = _rendered(spec, values, place)
+    example = Example(task=spec.name, text=text, text_pair=text_pair, place=place)
+    if not spec.chat:
+        return example
+    system = () if spec.system is None else (("system", _segment(spec.system, values, name="system", at=_at(place, spec))),)
+    return replace(example, messages=(*system, ("user", text if text_pair is None else f"{text}\n{text_pair}")))
+
+
+def _conversation(given: Any, at: str) -> tuple[tuple[tuple[str, str], ...], str | None]:
+    """Return a row's messages up to the answer, and the answer: the last message, where the assistant wrote it."""
+    messages: list[tuple[str, str]] = []
+    for position, message in enumerate(given if isinstance(given, list) else [given]):
+        role, content = (message.get("role"), message.get("content")) if isinstance(message, dict) else (None, None)
+        if role not in ("system", "user", "assistant", "tool") or not isinstance(content, str) or not content.strip():
+            raise DataError(
+                f"{at}: messages[{position}] is {message!r}; a message is {{'role': 'system' | 'user' | 'assistant', 'content': text}}"
+            )
+        messages.append((role, content))
+    answer = messages.pop()[1] if messages and messages[-1][0] == "assistant" else None
+    if not messages:
+        raise DataError(f"{at}: messages holds no message before the answer; a conversation begins with the user's")
+    return tuple(messages), answer
+
+
+def _target(values: Mapping[str, Any], spec: TaskSpec, place: str) -> str:
+    """Return the text that a generation row wants."""
+    at = _at(place, spec)
+    if spec.chat and not _is_blank(values.get("messages")):
+        answer = _conversation(values["messages"], at)[1]
+        if answer is None:
+            raise DataError(
+                f"{at}: the last of messages is not the assistant's, so the row has no target; end it with the answer"
+            )
+        return answer
+    if "label" not in values and "label" in check_template(spec.target):
+        columns = ", ".join(sorted(values))
+        raise DataError(f"{at}: the row has no target; name its column under columns.label (the row's columns: {columns})")
+    return _segment(spec.target, values, name="target", at=at).strip()
+
+
+def _references(values: Mapping[str, Any], target: str, at: str) -> tuple[str, ...]:
+    """Return every text that counts as right: the row's `references`, or its target alone."""
+    given = values.get("references")
+    if _is_blank(given):
+        return (target,)
+    texts = [given] if isinstance(given, str) else given
+    if not isinstance(texts, list | tuple) or not all(isinstance(text, str) and text.strip() for text in texts):
+        raise DataError(f"{at}: references is {given!r}; it must be a list of texts that count as right")
+    return tuple(texts)
 
 
 def _rendered(spec: TaskSpec, values: Mapping[str, Any], place: str) -> tuple[str, str | None]:

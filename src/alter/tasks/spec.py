@@ -12,7 +12,7 @@ from alter.config import Settings, load_yaml, parse
 from alter.errors import ConfigError, PluginError
 from alter.metrics import metric_traits
 
-TaskKind = Literal["classification", "regression"]
+TaskKind = Literal["classification", "regression", "generation"]
 Split = Literal["train", "validation", "test"]
 
 
@@ -42,27 +42,77 @@ class Source(Settings):
         return self
 
 
+class GenerationSettings(Settings):
+    """How a model that writes text decodes it; the names and meanings are transformers'."""
+
+    max_new_tokens: int | None = pydantic.Field(default=None, ge=1)
+    """Longest answer in tokens; by default the recipe's max_target_length."""
+    num_beams: int = pydantic.Field(default=1, ge=1)
+    """Beams of beam search; 1 is greedy decoding (or sampling)."""
+    length_penalty: float = 1.0
+    """Beam scores are divided by length ** length_penalty: above 1 favours long answers (num_beams > 1)."""
+    do_sample: bool = False
+    """Draw tokens at random instead of taking the likeliest; seeded by the caller's torch seed."""
+    temperature: float = pydantic.Field(default=1.0, gt=0)
+    """Temperature of sampling."""
+    top_k: int | None = pydantic.Field(default=None, ge=1)
+    """Sample among the k likeliest tokens only; by default all."""
+    top_p: float = pydantic.Field(default=1.0, gt=0, le=1)
+    """Sample among the likeliest tokens that make up this probability."""
+    repetition_penalty: float = pydantic.Field(default=1.0, gt=0)
+    """Above 1, tokens that stand in the text already are made less likely."""
+    no_repeat_ngram_size: int | None = pydantic.Field(default=None, ge=1)
+    """No n-gram of this size is written twice."""
+
+    @pydantic.model_validator(mode="after")
+    def _reads_what_it_sets(self) -> GenerationSettings:
+        sampled = [
+            name for name, default in (("temperature", 1.0), ("top_k", None), ("top_p", 1.0)) if getattr(self, name) != default
+        ]
+        if sampled and not self.do_sample:
+            raise ValueError(f"{sampled[0]} is set, but do_sample is false, so nothing reads it; set do_sample: true")
+        if self.length_penalty != 1.0 and self.num_beams == 1:
+            raise ValueError("length_penalty is set, but num_beams is 1, so nothing reads it; raise num_beams")
+        return self
+
+
 class TaskSpec(Settings):
-    """One task: rows in, one label or one number out."""
+    """One task: rows in, one label, one number or a text out."""
 
     name: str = pydantic.Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
     """The task's name: letters, digits, `_`, `.`, `-`; also the name of its adapter's folder."""
     group: str | None = None
     """Tasks of one group are averaged first, so that a group counts once in the overall average."""
     kind: TaskKind = "classification"
-    """`classification` (one of `labels`) or `regression` (one number)."""
+    """`classification` (one of `labels`), `regression` (one number) or `generation` (a text; the base model must write)."""
     source: Source | None = None
     """Where the rows are; a recipe needs it, a model directory does not keep it."""
     columns: dict[str, str] = {}
-    """Our name (`text`, `text_pair`, `label`, `task_name`) -> the file's column name."""
+    """Our name (`text`, `text_pair`, `label`, `task_name`, `references`, `messages`) -> the file's column name."""
     input: str = "{{ text }}"
     """Jinja template of the model's input; sees every column of the row, and `columns`' names."""
     input_pair: str | None = None
     """Jinja template of the second segment of a pair of texts; by default `text_pair`, where rows have one."""
+    target: str = "{{ label }}"
+    """Jinja template of the text that a model that writes learns to answer: of a label's or number's text (sees `label` alone), or of a
+    generation's (sees every column; `label` is the row's target). Encoders answer by a head and read no target."""
+    chat: bool = False
+    """Write the input as a user's message, in the chat template of the base model's tokenizer (models that write). Rows with a
+    `messages` column (a list of role and content) are taken as they are, the last assistant's message being the target."""
+    system: str | None = None
+    """Jinja template of the system message before it (chat)."""
     labels: list[str] | None = None
     """The allowed labels, in the order of their ids; by default those of the training rows, sorted."""
+    decoding: Literal["rank", "generate"] = "rank"
+    """How a model that writes answers a classification: `rank` (the label whose text is likeliest, by exact log-likelihoods) or
+    `generate` (write it; what is no label counts as wrong, and is counted)."""
+    length_normalization: bool = False
+    """Rank labels by log-likelihood per token instead of the whole label's (decoding rank)."""
+    generation: GenerationSettings = GenerationSettings()
+    """How text is decoded."""
     metrics: list[str] = []
-    """Metrics by name; the first is the primary one (higher is better). Default: accuracy, or pearson for regression."""
+    """Metrics by name; the first is the primary one (higher is better). Default: accuracy and f1_macro; pearson and spearmanr for a
+    regression; rougeL and exact_match for a generation."""
     metric_labels: list[str] | None = None
     """The labels over which `f1_over_labels` averages; for `f1`, the one positive label. Both need it."""
     cap: int | None = pydantic.Field(default=None, ge=1)
@@ -76,8 +126,14 @@ class TaskSpec(Settings):
     def _fits_together(self) -> TaskSpec:
         for position, metric in enumerate(self.metrics):
             self._check_metric(metric, is_primary=position == 0)
-        if self.kind == "regression" and self.labels is not None:
-            raise ValueError("a regression task has no labels; drop `labels` or set kind: classification")
+        if self.kind != "classification" and self.labels is not None:
+            raise ValueError(f"a {self.kind} task has no labels; drop `labels` or set kind: classification")
+        if self.system is not None and not self.chat:
+            raise ValueError(
+                "system is set, but chat is false, so nothing reads it; set chat: true, or put its words into `input`"
+            )
+        if self.kind == "regression" and self.decoding == "generate":
+            raise ValueError("decoding: generate is for classifications; numbers are written anyway, drop it")
         if self.labels is not None:
             self._check_labels(self.labels)
         unknown = set(self.metric_labels or []) - set(self.labels or self.metric_labels or [])
@@ -91,7 +147,9 @@ class TaskSpec(Settings):
         except PluginError as error:
             raise ValueError(str(error)) from None
         if traits.kind not in (None, self.kind):
-            instead = {"classification": "accuracy or f1_macro", "regression": "pearson or spearmanr"}[self.kind]
+            instead = {
+                "classification": "accuracy or f1_macro", "regression": "pearson or spearmanr", "generation": "rougeL or bleu"
+            }[self.kind]  # fmt: skip
             raise ValueError(
                 f"the metric {metric} scores {traits.kind}, and this task's kind is {self.kind}; use e.g. {instead}, "
                 f"or set kind: {traits.kind}"
@@ -103,7 +161,7 @@ class TaskSpec(Settings):
             )
         self._check_metric_labels(metric, traits.metric_labels)
 
-    def _check_metric_labels(self, metric: str, needed: Literal["one", "some"] | None) -> None:
+    def _check_metric_labels(self, metric: str, needed: str | None) -> None:
         seen = "none" if self.metric_labels is None else str(self.metric_labels)
         if needed == "one" and len(self.metric_labels or []) != 1:
             raise ValueError(
@@ -141,7 +199,9 @@ class TaskSpec(Settings):
         """The metrics to compute; the first is the primary one."""
         if self.metrics:
             return self.metrics
-        return ["pearson", "spearmanr"] if self.kind == "regression" else ["accuracy", "f1_macro"]
+        return {
+            "classification": ["accuracy", "f1_macro"], "regression": ["pearson", "spearmanr"], "generation": ["rougeL", "exact_match"]
+        }[self.kind]  # fmt: skip
 
     @property
     def primary_metric(self) -> str:

@@ -31,12 +31,12 @@ class TaskSummary:
 
     Attributes:
         name: the task.
-        kind: classification or regression.
+        kind: classification, regression or generation.
         rows: split -> good rows, before `cap`.
         cap: the most training rows that a run uses, if limited.
-        labels: split -> label -> rows; empty for a regression.
+        labels: split -> label -> rows; empty for the other kinds.
         label_range: smallest and largest training label of a regression.
-        examples: the first three training rows as the model would read them: text, text_pair, label.
+        examples: the first three training rows as the model would read them: text, text_pair, label or target text.
     """
 
     name: str
@@ -180,7 +180,7 @@ def _duplicates(spec: TaskSpec, examples: Mapping[str, list[Example]]) -> list[s
 
 
 def _unseen_labels(spec: TaskSpec, examples: Mapping[str, list[Example]]) -> list[str]:
-    if spec.kind == "regression" or not examples["train"]:
+    if spec.kind != "classification" or not examples["train"]:
         return []
     seen = {example.label for example in examples["train"]}
     warnings = []
@@ -198,15 +198,14 @@ def _unseen_labels(spec: TaskSpec, examples: Mapping[str, list[Example]]) -> lis
 
 
 def _summary(spec: TaskSpec, examples: Mapping[str, list[Example]]) -> TaskSummary:
-    is_regression = spec.kind == "regression"
-    numbers = [example.label for example in examples["train"] if isinstance(example.label, float)] if is_regression else []
+    numbers = [example.label for example in examples["train"] if isinstance(example.label, float)]
     counts = {split: Counter(str(example.label) for example in rows) for split, rows in examples.items()}
     return TaskSummary(
         name=spec.name,
         kind=spec.kind,
         rows={split: len(rows) for split, rows in examples.items()},
         cap=spec.cap,
-        labels={} if is_regression else {split: dict(sorted(count.items())) for split, count in counts.items()},
+        labels={} if spec.kind != "classification" else {split: dict(sorted(count.items())) for split, count in counts.items()},
         label_range=(min(numbers), max(numbers)) if numbers else None,
         examples=[(example.text, example.text_pair, example.label) for example in examples["train"][:NUM_SHOWN]],
     )

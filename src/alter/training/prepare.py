@@ -8,15 +8,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import nn
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel
 
+from alter.data.codec import Codec
 from alter.data.encode import Features, Scale, encode, scale_of
 from alter.errors import ConfigError, DataError
-from alter.evaluation import EvalSet
+from alter.evaluation import EvalSet, Reference
+from alter.nn.site import Kind
 from alter.recipe import Recipe
 from alter.tasks.example import Example
 from alter.tasks.read import SPLITS, UnknownTasks, capped, infer_labels, load_tasks, no_validation_rows
 from alter.tasks.spec import TaskSpec
+
+WRITING = ("target", "chat", "system", "decoding", "length_normalization", "generation")
+"""A task's settings that only models that write read."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,36 +78,58 @@ def raise_problems(problems: Sequence[str]) -> None:
 
 
 def _complete(task: TaskSpec, train: Sequence[Example]) -> TaskSpec:
-    return task if task.kind == "regression" else task.model_copy(update={"labels": infer_labels(task, train)})
+    return task if task.kind != "classification" else task.model_copy(update={"labels": infer_labels(task, train)})
 
 
-def check_max_length(max_length: int, base: PreTrainedModel) -> None:
-    """Refuse inputs longer than the base has positions for; families with relative or rotary positions have no such limit.
+def check_lengths(codec: Codec, base: PreTrainedModel) -> None:
+    """Refuse texts longer than the base has positions for; families with relative or rotary positions have no such limit.
 
     Raises:
-        ConfigError: `max_length` is too large.
+        ConfigError: `max_length` or `max_target_length` is too large.
     """
+    reads = codec.max_length + (codec.max_target_length if codec.kind == "decoder" else 0)
     for name, module in base.named_modules():
-        if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
-            # RoBERTa counts positions from behind the padding id.
-            positions = module.num_embeddings - (0 if module.padding_idx is None else module.padding_idx + 1)
-            if max_length > positions:
-                raise ConfigError(
-                    f"max_length is {max_length}, but this base model has {positions} positions; set max_length: {positions}"
-                )
+        if not isinstance(module, nn.Embedding) or not name.endswith(("position_embeddings", "embed_positions", "wpe")):
+            continue
+        # RoBERTa counts positions from behind the padding id, BART and OPT from an offset.
+        offset = getattr(module, "offset", 0 if module.padding_idx is None else module.padding_idx + 1)
+        positions = module.num_embeddings - offset
+        writes = codec.kind == "encoder-decoder" and name.startswith(("decoder", "model.decoder"))
+        needed, what = (codec.max_target_length, "max_target_length") if writes else (reads, "max_length")
+        if needed > positions:
+            what += " and max_target_length together are" if codec.kind == "decoder" else " is"
+            most = positions - (codec.max_target_length if codec.kind == "decoder" else 0)
+            remedy = f"set {'max_target_length' if writes else 'max_length'}: {most}"
+            raise ConfigError(f"{what} {needed}, but this base model has {positions} positions; {remedy}")
 
 
-def encode_split(rows: Rows, split: str, *, tokenizer: PreTrainedTokenizerBase, max_length: int) -> dict[str, list[Features]]:
+def check_tasks(specs: Sequence[TaskSpec], kind: Kind) -> None:
+    """Refuse tasks that the base model's kind cannot do, and settings that it would not read.
+
+    Raises:
+        ConfigError: with the task, the setting and the remedy.
+    """
+    if kind != "encoder":
+        return
+    standard = {name: field.default for name, field in TaskSpec.model_fields.items()}
+    for spec in specs:
+        if spec.kind == "generation":
+            raise ConfigError(
+                f"task '{spec.name}' is a generation, and this base model is an encoder, which writes no text; choose a base model that "
+                f"writes (e.g. google/flan-t5-small, package:alter_mini), or set kind: classification"
+            )
+        unread = [name for name in WRITING if getattr(spec, name) != standard[name]]
+        if unread:
+            raise ConfigError(
+                f"task '{spec.name}' sets {', '.join(unread)}, which only a base model that writes reads; drop it: an encoder answers by "
+                f"a head per task"
+            )
+
+
+def encode_split(rows: Rows, split: str, *, codec: Codec) -> dict[str, list[Features]]:
     """Encode one split of all tasks."""
     return {
-        spec.name: encode(
-            rows.splits[split][spec.name],
-            spec,
-            task_id=task_id,
-            tokenizer=tokenizer,
-            max_length=max_length,
-            scale=rows.scales.get(spec.name),
-        )
+        spec.name: encode(rows.splits[split][spec.name], spec, task_id=task_id, codec=codec, scale=rows.scales.get(spec.name))
         for task_id, spec in enumerate(rows.specs)
     }
 
@@ -115,16 +142,18 @@ def rows_digest(rows: Mapping[str, Sequence[Features]]) -> str:
         for row in features:
             digest.update(f"{row.length} {row.label_id} {row.target!r}\n".encode())
             digest.update(array("q", row.inputs["input_ids"]).tobytes())
+            if row.target_ids:
+                digest.update(array("q", row.target_ids).tobytes())
     return digest.hexdigest()[:16]
 
 
-def eval_sets(rows: Rows, split: str, *, tokenizer: PreTrainedTokenizerBase, max_length: int) -> dict[str, EvalSet]:
+def eval_sets(rows: Rows, split: str, *, codec: Codec) -> dict[str, EvalSet]:
     """Return one split, ready to be scored.
 
     Raises:
         DataError: a label of this split never occurs among the task's labels.
     """
-    encoded = encode_split(rows, split, tokenizer=tokenizer, max_length=max_length)
+    encoded = encode_split(rows, split, codec=codec)
     return {
         spec.name: EvalSet(
             spec=spec,
@@ -136,7 +165,9 @@ def eval_sets(rows: Rows, split: str, *, tokenizer: PreTrainedTokenizerBase, max
     }
 
 
-def _reference(example: Example, spec: TaskSpec) -> str | float:
+def _reference(example: Example, spec: TaskSpec) -> Reference:
     if example.label is None:
         raise DataError(f"{example.place}: task '{spec.name}': the row has no label to score against")
+    if spec.kind == "generation":
+        return list(example.references)
     return float(example.label) if spec.kind == "regression" else str(example.label)

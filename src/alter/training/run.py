@@ -14,10 +14,11 @@ from pathlib import Path
 import torch
 import transformers
 from accelerate import PartialState
-from transformers import PreTrainedTokenizerBase
 
+from alter.backbones._codec import codec_for
 from alter.backbones._load import base_fingerprint, load_base
 from alter.checkpoint import AlterConfig, BaseInfo, save_model
+from alter.data.codec import Codec
 from alter.errors import ConfigError
 from alter.evaluation import EvalSet, evaluate
 from alter.model import MTAModel
@@ -28,7 +29,7 @@ from alter.tensors import write_error
 from alter.training.card import model_card
 from alter.training.observer import Many, Observer, Silent, TensorBoard
 from alter.training.precision import resolve_precision
-from alter.training.prepare import Rows, check_max_length, encode_split, eval_sets, read_rows
+from alter.training.prepare import Rows, check_lengths, check_tasks, encode_split, eval_sets, read_rows
 from alter.training.rundir import RESULTS, RunDirectory
 from alter.training.trainer import Trainer, better
 from alter.version import __version__
@@ -94,23 +95,29 @@ def train(
 def _train(recipe: Recipe, folder: Path, *, resume: bool, observer: Observer, state: PartialState) -> Results:
     rows = read_rows(recipe)
     base, tokenizer = load_base(recipe.model_name_or_path, revision=recipe.revision)
-    check_max_length(recipe.max_length, base)
+    codec = codec_for(base, tokenizer, recipe, name=recipe.model_name_or_path, revision=recipe.revision)
+    check_tasks(rows.specs, codec.kind)
+    check_lengths(codec, base)
+    if recipe.train.packing and codec.kind != "decoder":
+        raise ConfigError(
+            f"train.packing is for decoder-only models, and this base model is an {codec.kind}; set train.packing: false"
+        )
     fingerprint = base_fingerprint(base)
     torch.manual_seed(recipe.seed)
     num_outputs = [1 if spec.kind == "regression" else len(spec.labels or []) for spec in rows.specs]
     names = [spec.name for spec in rows.specs]
     model = MTAModel(base, task_names=names, settings=recipe.mta, num_outputs=num_outputs, heads=recipe.heads)
-    validation = eval_sets(rows, "validation", tokenizer=tokenizer, max_length=recipe.max_length)
+    validation = eval_sets(rows, "validation", codec=codec)
     batch_size = recipe.train.per_device_eval_batch_size
 
     def validate(current: MTAModel) -> SplitScores:
-        return evaluate(current, validation, tokenizer=tokenizer, batch_size=batch_size)[0]
+        return evaluate(current, validation, codec=codec, batch_size=batch_size)[0]
 
     trainer = Trainer(
         model,
         recipe=recipe,
-        rows=encode_split(rows, "train", tokenizer=tokenizer, max_length=recipe.max_length),
-        tokenizer=tokenizer,
+        rows=encode_split(rows, "train", codec=codec),
+        codec=codec,
         validate=validate,
         fingerprint=fingerprint,
         folder=folder,
@@ -120,10 +127,10 @@ def _train(recipe: Recipe, folder: Path, *, resume: bool, observer: Observer, st
     stages = trainer.fit()
     released = better_stage(stages)
     if recipe.train.test_stages == "all":
-        stages = _with_test_scores(stages, trainer, eval_sets(rows, "test", tokenizer=tokenizer, max_length=recipe.max_length))
+        stages = _with_test_scores(stages, trainer, eval_sets(rows, "test", codec=codec))
     trainer.restore(released)
     model = trainer.model
-    results = _results(recipe, rows, model, stages, released, tokenizer)
+    results = _results(recipe, rows, model, stages, released, codec)
     if state.is_main_process:
         config = _config(recipe, rows, model, fingerprint, released)
         save_model(model, config, folder / "model", card=model_card(config, results))
@@ -143,7 +150,7 @@ def _with_test_scores(stages: dict[str, StageResult], trainer: Trainer, sets: Ma
     for stage, result in stages.items():
         trainer.restore(stage)
         batch_size = trainer.recipe.train.per_device_eval_batch_size
-        scores = evaluate(trainer.model, sets, tokenizer=trainer.tokenizer, batch_size=batch_size)[0]
+        scores = evaluate(trainer.model, sets, codec=trainer.codec, batch_size=batch_size)[0]
         scored[stage] = result.model_copy(update={"test": scores})
     return scored
 
@@ -161,9 +168,7 @@ def better_stage(stages: dict[str, StageResult]) -> str:
     return "stage1" if better(stages["stage1"].average, than=stages["stage2"].average) else "stage2"
 
 
-def _results(
-    recipe: Recipe, rows: Rows, model: MTAModel, stages: dict[str, StageResult], released: str, tokenizer: PreTrainedTokenizerBase
-) -> Results:
+def _results(recipe: Recipe, rows: Rows, model: MTAModel, stages: dict[str, StageResult], released: str, codec: Codec) -> Results:
     splits = {}
     tested = stages[released].test
     if tested is not None:
@@ -171,9 +176,9 @@ def _results(
     for split in ("validation", "test"):
         if split in splits:
             continue
-        sets = eval_sets(rows, split, tokenizer=tokenizer, max_length=recipe.max_length)
+        sets = eval_sets(rows, split, codec=codec)
         if any(found.features for found in sets.values()):
-            splits[split] = evaluate(model, sets, tokenizer=tokenizer, batch_size=recipe.train.per_device_eval_batch_size)[0]
+            splits[split] = evaluate(model, sets, codec=codec, batch_size=recipe.train.per_device_eval_batch_size)[0]
     return Results(
         recipe=recipe.name,
         model=recipe.model_name_or_path,
@@ -216,6 +221,8 @@ def _config(recipe: Recipe, rows: Rows, model: MTAModel, fingerprint: str, relea
         preset=recipe.preset,
         router=model.router,
         max_length=recipe.max_length,
+        max_target_length=recipe.max_target_length,
+        prompt_separator=recipe.prompt_separator,
         mta=recipe.mta,
         heads=recipe.heads,
         tasks=rows.specs,

@@ -10,6 +10,8 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+import torch
+
 from alter.data.encode import Features
 from alter.recipe import MixtureSettings, StageSettings, TrainSettings
 from alter.tasks.mixture import mixing_rates, plan_epoch
@@ -71,3 +73,17 @@ def cut(rows: Sequence[Features], *, micro_batch: int, process: int, train: Trai
     """Return one process's rows of one micro-batch; empty where a short last step has none left for it."""
     cuts = train.gradient_accumulation_steps * num_processes
     return list(rows[micro_batch * num_processes + process :: cuts])
+
+
+def row_weights(mine: Sequence[Features], step: Sequence[Features], *, by: str) -> torch.Tensor:
+    """Return how much each row's mean loss counts in the step's, (B,); they sum to 1 over all rows of the step.
+
+    Args:
+        mine: the rows at hand.
+        step: all rows of the optimizer step, over all processes and micro-batches.
+        by: `row` (all alike) or `token` (by the tokens that a row wants written; rows without any count as one).
+    """
+    if by == "row":
+        return torch.full((len(mine),), 1 / len(step))
+    total = sum(len(row.target_ids) or 1 for row in step)
+    return torch.tensor([(len(row.target_ids) or 1) / total for row in mine])

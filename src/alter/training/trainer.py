@@ -16,9 +16,9 @@ from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.state import AcceleratorState
 from accelerate.utils import broadcast_object_list
 from torch import nn
-from transformers import PreTrainedTokenizerBase
 
 from alter.data.batch import collate
+from alter.data.codec import Codec
 from alter.data.encode import Features
 from alter.errors import CheckpointError, ConfigError, TrainingError
 from alter.model import MTAModel
@@ -41,7 +41,7 @@ from alter.training.state import (
     save_checkpoint,
     unpack_optimizer,
 )
-from alter.training.steps import StepPlan, cut
+from alter.training.steps import StepPlan, cut, row_weights
 
 Validate = Callable[[MTAModel], SplitScores]
 
@@ -53,7 +53,7 @@ class Trainer:
         model: the equipped model.
         recipe: the run's recipe.
         rows: task -> encoded training rows.
-        tokenizer: pads batches.
+        codec: the base model's way with text.
         validate: scores the model on validation rows; its average chooses the best step.
         fingerprint: the base model's, so that a resumed run notices another base.
         folder: the run directory, for checkpoints and metrics.jsonl.
@@ -67,7 +67,7 @@ class Trainer:
         *,
         recipe: Recipe,
         rows: Mapping[str, Sequence[Features]],
-        tokenizer: PreTrainedTokenizerBase,
+        codec: Codec,
         validate: Validate,
         fingerprint: str,
         folder: Path,
@@ -77,7 +77,7 @@ class Trainer:
         self.model = model
         self.recipe = recipe
         self.rows = rows
-        self.tokenizer = tokenizer
+        self.codec = codec
         self.validate = validate
         self.folder = folder
         self.observer = observer
@@ -135,6 +135,10 @@ class Trainer:
             )
 
     @property
+    def _pack_to(self) -> int | None:
+        return self.codec.max_length + self.codec.max_target_length if self.recipe.train.packing else None
+
+    @property
     def _checkpoints(self) -> Path:
         return self.folder / "checkpoints"
 
@@ -170,11 +174,17 @@ class Trainer:
         return self.progress.results
 
     def _warn_of_cut_rows(self) -> None:
+        recipe = self.recipe
         for task, rows in self.rows.items():
             if num_cut := sum(row.truncated for row in rows):
                 self.observer.warned(
-                    f"{num_cut} of {len(rows)} training rows of task '{task}' are longer than max_length={self.recipe.max_length} tokens "
+                    f"{num_cut} of {len(rows)} training rows of task '{task}' are longer than max_length={recipe.max_length} tokens "
                     f"and were cut; raise max_length"
+                )
+            if num_cut := sum(row.target_truncated for row in rows):
+                self.observer.warned(
+                    f"the targets of {num_cut} of {len(rows)} training rows of task '{task}' are longer than "
+                    f"max_target_length={recipe.max_target_length} tokens and were cut; raise max_target_length"
                 )
 
     def _fit_stages(self, stages: Mapping[str, StageSettings]) -> None:
@@ -249,10 +259,11 @@ class Trainer:
             last = micro_batch == train.gradient_accumulation_steps - 1
             with accelerator.no_sync(wrapped) if not last else contextlib.nullcontext():
                 # A process with no rows left still takes part, with a row that weighs nothing: the others wait for it.
-                batch = collate(mine or rows[:1], self.tokenizer).to(self.model.device)
-                out = wrapped(**batch.inputs, task_ids=batch.task_ids_B, label_ids=batch.label_ids_B, targets=batch.targets_B)
+                batch = collate(mine or rows[:1], self.codec, pack_to=self._pack_to).to(self.model.device)
+                out = wrapped(**batch.inputs, task_ids=batch.task_ids_B, **batch.supervised)
                 losses_B = out.losses if mine else out.losses * 0.0
-                accelerator.backward(losses_B.sum() * (accelerator.num_processes / len(rows)))
+                weights_B = row_weights(mine or rows[:1], rows, by=train.loss_weighting).to(losses_B.device)
+                accelerator.backward((losses_B * weights_B).sum() * accelerator.num_processes)
                 meter.add(losses_B.detach(), batch.task_ids_B, counted=bool(mine))
         present = {row.task_id for row in rows}
         for name, parameter in trainable.items():

@@ -1,6 +1,7 @@
 """Linear gate on the FFN's input: a = softmax(W_a z + log w_t) over task adapters, g = sigmoid(W_s z + v_t) for shared ones.
 
-z is each token's state (`granularity: token`) or the mean over the row's tokens (`sequence`). W starts at zero and log w at stage 1's
+z is each token's state (`granularity: token`) or the mean over the row's tokens (`sequence`; where text is written, over the prompt's
+tokens, or in the decoder of an encoder-decoder over the encoder's output: see `GateInputs.row_BD`). W starts at zero and log w at stage 1's
 weights (floored at 1e-3), so the gate starts as the task-level gate. `over: shared` keeps stage 1's weights for task adapters exactly.
 """
 
@@ -23,9 +24,10 @@ class LinearGate(nn.Module):
         self.top_k = settings.top_k
         self.granularity = settings.granularity
         learned = settings.over == "all" or shape.role == "selector"
-        self.weight_ND = nn.Parameter(torch.zeros(shape.num_adapters, shape.dim)) if learned else None
+        width = shape.dim if settings.granularity == "token" else shape.row_dim
+        self.weight_ND = nn.Parameter(torch.zeros(shape.num_adapters, width)) if learned else None
         self.logits_TN = nn.Parameter(torch.zeros(shape.num_tasks, shape.num_adapters)) if learned else None
-        self.shared_weight_MD = nn.Parameter(torch.zeros(shape.num_shared, shape.dim)) if shape.num_shared else None
+        self.shared_weight_MD = nn.Parameter(torch.zeros(shape.num_shared, width)) if shape.num_shared else None
         shared_logits_TM = shape.shared_logits()
         self.shared_logits_TM = None if shared_logits_TM is None else nn.Parameter(shared_logits_TM)
 
@@ -37,7 +39,7 @@ class LinearGate(nn.Module):
 
     def forward(self, inputs: GateInputs) -> Weights:
         """Return weights by row (B, ...) or by token (B, S, ...)."""
-        z = inputs.x_BSD if self.granularity == "token" else mean_over_tokens(inputs.x_BSD, inputs.mask_BS)
+        z = inputs.x_BSD if self.granularity == "token" else inputs.row_BD
         task = inputs.selected
         if self.weight_ND is not None and self.logits_TN is not None:
             logits = z @ self.weight_ND.T + self._by_task(self.logits_TN, z, inputs)
@@ -51,14 +53,6 @@ class LinearGate(nn.Module):
     def _by_task(self, bias: torch.Tensor, z: torch.Tensor, inputs: GateInputs) -> torch.Tensor:
         rows = bias.index_select(0, inputs.task_ids_B)
         return rows.unsqueeze(1) if z.dim() == 3 else rows
-
-
-def mean_over_tokens(x_BSD: torch.Tensor, mask_BS: torch.Tensor | None) -> torch.Tensor:
-    """Return the mean over the tokens that are no padding, (B, D)."""
-    if mask_BS is None:
-        return x_BSD.mean(dim=1)
-    mask_BS1 = mask_BS.unsqueeze(-1).to(x_BSD.dtype)
-    return (x_BSD * mask_BS1).sum(dim=1) / mask_BS1.sum(dim=1).clamp_min(1)
 
 
 GATE = LinearGate

@@ -3,7 +3,10 @@
 o_t is the task's own mixture (its adapters weighed by the selector), o_j shared adapter j; all are read at the row's FIRST token;
 hidden width D, no bias, one network per site for all tasks. ALTER (arXiv 2309.11042) and its authors' reference code.
 
-Because the first token's position is all the gate reads, adapters run on that one token for it. The weights sum to one and start near
+The first token of a decoder-only model has seen nothing of the row, so there the gate reads the prompt's LAST token instead: the one
+that the answer begins from, as the decoder's first token does in the reference's encoder-decoder.
+
+Because one token is all the gate reads, adapters run on that one token for it. The weights sum to one and start near
 1 / (M + 1), so stage 2 does not start at stage 1's function here (docs/concepts.md lists the gates that do).
 """
 
@@ -41,8 +44,8 @@ class OutputsGate(nn.Module):
         selected = inputs.selected
         assert selected is not None
         num_rows, num_options = inputs.x_BSD.shape[0], self.num_shared + 1
-        first_B1D = first_token(inputs.x_BSD, inputs.mask_BS)
-        options = self._options(_at_first_token(selected, inputs.mask_BS))
+        first_B1D = inputs.key_token(inputs.x_BSD)
+        options = self._options(_at_key_token(selected, inputs))
         outputs = inputs.outputs(first_B1D.repeat_interleave(num_options, dim=0), options)
         gates_BG = torch.softmax(self.out(torch.relu(self.hidden(outputs.reshape(num_rows, -1)))), dim=-1)
         of_task = gates_BG[:, :1] if selected.values.dim() == 2 else gates_BG[:, None, :1]
@@ -68,20 +71,12 @@ class OutputsGate(nn.Module):
         )
 
 
-def _at_first_token(selected: Weights, mask_BS: torch.Tensor | None) -> Weights:
-    """Return the selector's weights at each row's first token, (B, K), where they differ by token."""
+def _at_key_token(selected: Weights, inputs: GateInputs) -> Weights:
+    """Return the selector's weights at the token that the gate reads, (B, K), where they differ by token."""
     values, index = selected.values, selected.index
-    values = values if values.dim() == 2 else first_token(values, mask_BS)[:, 0]
-    index = index if index is None or index.dim() == 2 else first_token(index, mask_BS)[:, 0]
+    values = values if values.dim() == 2 else inputs.key_token(values)[:, 0]
+    index = index if index is None or index.dim() == 2 else inputs.key_token(index)[:, 0]
     return Weights(values=values, index=index)
-
-
-def first_token(x_BSD: torch.Tensor, mask_BS: torch.Tensor | None) -> torch.Tensor:
-    """Return each row's first token that is no padding (rows may be padded on the left), (B, 1, D)."""
-    if mask_BS is None:
-        return x_BSD[:, :1]
-    position_B = mask_BS.to(torch.int32).argmax(dim=1)
-    return x_BSD.gather(1, position_B[:, None, None].expand(-1, 1, x_BSD.shape[-1]))
 
 
 GATE = OutputsGate

@@ -1,0 +1,25 @@
+"""ROUGE-1: F-measure of the words that a text shares with its reference.
+
+    P = shared / words of the prediction,  R = shared / words of the reference,  rouge1 = 2 P R / (P + R)
+
+The best reference of a row counts, then the mean over rows (Lin 2004, as the package rouge-score computes it). Texts are
+lower-cased, split at whatever is no Latin letter or digit, and words of four letters or more are stemmed (Porter): the
+`use_stemmer=True` of the summarisation examples of transformers and the `-m` of summarisation papers; `evaluate` leaves
+stemming off unless asked. Text without Latin letters or digits scores 0: use rougeL_characters. `labels` does not change it.
+"""
+
+from __future__ import annotations
+
+from alter.metrics._checks import References, Values
+from alter.metrics._rouge import mean_f_measure
+
+KIND = "generation"
+
+
+def compute(predictions: Values, references: References, *, labels: Values | None = None) -> float:
+    """Return the mean ROUGE-1 F-measure, 0 to 1.
+
+    Raises:
+        TaskError: the rows do not fit together, or are not text.
+    """
+    return mean_f_measure("rouge1", predictions, references)
