@@ -52,6 +52,7 @@ def evaluate_model(
         ConfigError: this machine has no such device.
         CheckpointError: the model cannot be loaded, or no recipe lies beside it.
         DataError: the split has no rows, or rows are wrong.
+        TaskError: the model or the recipe has no such task, or label ids are asked for of a task that writes text.
     """
     if split not in SPLITS:
         raise DataError(f"unknown split '{split}'; {did_you_mean(split, SPLITS)}")
@@ -65,6 +66,8 @@ def evaluate_model(
     sets = {task: found for task, found in sets.items() if found.features}
     if not sets:
         raise DataError(f"the recipe names no {split} rows for {', '.join(tasks or ['any task'])}; add source.{split} to it")
+    if predictions_dir is not None and predictions_format == "ids":
+        _refuse_ids_of_texts(sets)
     if predictions_dir is None:
         return evaluate(loaded.model, sets, codec=loaded.codec, batch_size=batch_size)[0]
     features = [row for found in sets.values() for row in found.features]
@@ -72,13 +75,18 @@ def evaluate_model(
     predictions = iter(Predictor(loaded).answer(features, batch_size=batch_size, gate_weights=wants_weights))
     given = {task: [next(predictions) for _ in found.features] for task, found in sets.items()}
     write_predictions(Path(predictions_dir), sets, given, texts=_texts(rows, split), form=predictions_format)
-    return score_answers(sets, {task: [_answer(prediction) for prediction in mine] for task, mine in given.items()})
+    return score_answers(
+        sets, {task: [_answer(prediction, sets[task].spec) for prediction in mine] for task, mine in given.items()}
+    )
 
 
-def _answer(prediction: Prediction) -> Answer:
+def _answer(prediction: Prediction, spec: TaskSpec) -> Answer:
     """Return a prediction as what is scored: what was written where it is no label, NaN where it is no number."""
-    found = next((value for value in (prediction.label, prediction.value, prediction.text) if value is not None), math.nan)
-    return Answer(value=found)
+    if spec.kind == "regression":
+        return Answer(value=math.nan if prediction.value is None else prediction.value, is_valid=prediction.value is not None)
+    if spec.kind == "classification" and prediction.label is not None:
+        return Answer(value=prediction.label)
+    return Answer(value=prediction.text or "", is_valid=spec.kind == "generation")
 
 
 def _find_recipe(path: str | Path, recipe: str | Path | Recipe | None) -> Recipe:
@@ -115,6 +123,12 @@ def _rows_for(
     return Rows(specs=list(specs), splits={split: {spec.name: read.get(spec.name, []) for spec in specs}}, scales=scales)
 
 
+def _refuse_ids_of_texts(sets: Mapping[str, EvalSet]) -> None:
+    for task, found in sets.items():
+        if found.spec.kind == "generation":
+            raise TaskError(f"task '{task}' writes text, which has no ids; write its predictions as jsonl, or choose other tasks")
+
+
 def _texts(rows: Rows, split: str) -> dict[str, list[str]]:
     return {
         task: [example.text if example.text_pair is None else f"{example.text}\t{example.text_pair}" for example in examples]
@@ -134,28 +148,26 @@ def write_predictions(
 
     Raises:
         DataError: the folder cannot be written.
-        TaskError: label ids are asked for of a task that writes text.
     """
     for task, given in predictions.items():
         spec = sets[task].spec
         if form == "ids":
-            if spec.kind == "generation":
-                raise TaskError(
-                    f"task '{task}' writes text, which has no ids; write its predictions as jsonl, or choose other tasks"
-                )
             # What is no label has no id: -1 counts as wrong in any official script.
             ids = {label: position for position, label in enumerate(spec.labels or [])}
-            lines = [str(p.value) if spec.labels is None else str(ids.get(str(p.label), -1)) for p in given]
+            lines = [str(_answer(p, spec).value) if spec.labels is None else str(ids.get(str(p.label), -1)) for p in given]
             _write_lines(lines, folder / f"{task}.txt")
             continue
         records = zip(texts[task], given, sets[task].references, strict=True)
-        lines = [json.dumps(_record(text, p, target), ensure_ascii=False) for text, p, target in records]
+        lines = [json.dumps(_record(text, p, target, spec), ensure_ascii=False) for text, p, target in records]
         _write_lines(lines, folder / f"{task}.jsonl")
 
 
-def _record(text: str, prediction: Prediction, reference: Reference) -> dict[str, Any]:
+def _record(text: str, prediction: Prediction, reference: Reference, spec: TaskSpec) -> dict[str, Any]:
     texts = [reference] if isinstance(reference, str | float) else list(reference)
-    record: dict[str, Any] = {"input": text, "prediction": finite(_answer(prediction).value), "target": texts[0]}
+    given = _answer(prediction, spec)
+    # What was written instead of a number is worth reading.
+    shown = given.value if given.is_valid or prediction.text is None else prediction.text
+    record: dict[str, Any] = {"input": text, "prediction": finite(shown), "target": texts[0]}
     if len(texts) > 1:
         record["references"] = texts
     record["score"] = prediction.score

@@ -20,12 +20,15 @@ from transformers.modeling_outputs import BaseModelOutput
 from alter.data.batch import batches_by_length, collate
 from alter.data.codec import Codec
 from alter.data.encode import Features
+from alter.errors import TrainingError
 from alter.model import MTAModel
 from alter.nn.losses import NOT_A_CLASS
+from alter.nn.tokens import mean_over_tokens
 from alter.tasks.read import target_text
 from alter.tasks.spec import GenerationSettings, TaskSpec
 
 MAX_ALTERNATIVES = 512
+_MARK = "\0"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +71,11 @@ class Writer:
     details: bool = False
 
     def answer(self, rows: Sequence[Features]) -> list[Answer]:
-        """Answer rows, in their order."""
+        """Answer rows, in their order.
+
+        Raises:
+            TrainingError: a log-likelihood is NaN, so there is nothing to rank or score.
+        """
         self.model.eval()
         ranked = [position for position, row in enumerate(rows) if _ranks(self.specs[row.task_id])]
         written: dict[GenerationSettings, list[int]] = {}
@@ -117,44 +124,69 @@ class Writer:
             start += count
 
     def _score(
-        self, rows: Sequence[Features], alternatives: Sequence[Features], counts: Sequence[int]
+        self,
+        rows: Sequence[Features],
+        alternatives: Sequence[Features],
+        counts: Sequence[int],
+        *,
+        start_ids_B: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor, dict[int, torch.Tensor]]:
-        """Return the log-likelihood of each alternative, whole and per token, (A,), and the gate weights of rows or alternatives."""
+        """Return the log-likelihood of each alternative, whole and per token, (A,), and the gate weights of rows or alternatives.
+
+        `start_ids_B`: what the decoder began with; None: with what it learned to begin with (encoder-decoder).
+        """
         model, device = self.model, self.model.device
         batch = collate(alternatives, self.codec).to(device)
         assert batch.labels_BT is not None
         inputs: dict[str, Any] = dict(batch.inputs)
+        read_BS = batch.inputs["attention_mask"]
         with model.record_weights() as recorded:
             if self.codec.kind == "encoder-decoder":  # read each row once, whatever the number of its labels
                 prompt = collate(rows, self.codec, prompts=True).to(device)
-                read_BSD = model.encode(prompt.inputs["input_ids"], prompt.inputs["attention_mask"], task_ids=prompt.task_ids_B)
+                read_BS = prompt.inputs["attention_mask"]
+                read_BSD = model.encode(prompt.inputs["input_ids"], read_BS, task_ids=prompt.task_ids_B)
                 times_B = torch.tensor(counts, device=device)
                 inputs = {
-                    "attention_mask": prompt.inputs["attention_mask"].repeat_interleave(times_B, dim=0),
+                    "attention_mask": read_BS.repeat_interleave(times_B, dim=0),
                     "encoder_outputs": BaseModelOutput(last_hidden_state=read_BSD.repeat_interleave(times_B, dim=0)),
                 }
+                if start_ids_B is not None:
+                    before_BT = batch.labels_BT[:, :-1].masked_fill(batch.labels_BT[:, :-1] == NOT_A_CLASS, self.codec.end_id)
+                    inputs["decoder_input_ids"] = torch.cat([start_ids_B.unsqueeze(1), before_BT], dim=1)
             losses_AT = model(**inputs, task_ids=batch.task_ids_B, labels=batch.labels_BT).token_losses
         wanted_AT = batch.labels_BT if self.codec.kind == "encoder-decoder" else batch.labels_BT[:, 1:]
         sums_A = -losses_AT.double().sum(-1)
-        weights = self._weights(recorded, batch.inputs["attention_mask"], wanted_AT) if self.details else {}
+        if sums_A.isnan().any():
+            names = sorted({model.task_names[row.task_id] for row in rows})
+            raise TrainingError(
+                f"the model's log-likelihoods are NaN for a batch of {len(rows)} rows (tasks: {', '.join(names)}), only finite numbers can "
+                f"be scored; train it again with lower learning_rates"
+            )
+        weights = self._weights(recorded, read_BS, wanted_AT) if self.details else {}
         recorded.clear()  # the model would keep them until the next recording
         return sums_A.cpu(), (sums_A / (wanted_AT != NOT_A_CLASS).sum(-1)).cpu(), weights
 
     def _write(self, rows: Sequence[Features], settings: GenerationSettings) -> list[Answer]:
         batch = collate(rows, self.codec, prompts=True).to(self.model.device)
-        ids_BT = self.model.generate(
-            batch.inputs["input_ids"],
-            batch.inputs["attention_mask"],
-            task_ids=batch.task_ids_B,
-            generation_config=self.generation_config(settings),
-        )
+        backbone: Any = self.model.backbone
+        own, chosen = backbone.generation_config, self.generation_config(settings)
+        backbone.generation_config = chosen  # generate takes from the model's own whatever it is not told
+        try:
+            ids_BT = self.model.generate(
+                batch.inputs["input_ids"],
+                batch.inputs["attention_mask"],
+                task_ids=batch.task_ids_B,
+                generation_config=chosen,
+            )
+        finally:
+            backbone.generation_config = own
         begin = batch.inputs["input_ids"].shape[1] if self.codec.kind == "decoder" else 1
         written = [self._until_end(ids) for ids in ids_BT[:, begin:].tolist()]
         answers = [self._read(self.codec.text(ids), self.specs[row.task_id]) for row, ids in zip(rows, written, strict=True)]
         if not self.details:
             return answers
         again = [replace(row, target_ids=ids or [self.codec.end_id]) for row, ids in zip(rows, written, strict=True)]
-        _, means_B, weights = self._score(rows, again, [1] * len(rows))
+        _, means_B, weights = self._score(rows, again, [1] * len(rows), start_ids_B=ids_BT[:, 0])
         return [
             replace(answer, score=math.exp(mean), weights={site: given_B[position] for site, given_B in weights.items()})
             for position, (answer, mean) in enumerate(zip(answers, means_B.tolist(), strict=True))
@@ -179,6 +211,8 @@ class Writer:
             bos_token_id=own.bos_token_id,
             decoder_start_token_id=start if self.codec.kind == "encoder-decoder" else None,
             forced_bos_token_id=own.forced_bos_token_id,
+            bad_words_ids=own.bad_words_ids,
+            suppress_tokens=own.suppress_tokens,
             eos_token_id=self.codec.end_id,
             pad_token_id=self.codec.writer.pad_token_id,
         )
@@ -188,26 +222,22 @@ class Writer:
         if spec.kind == "generation":
             return Answer(value=text, text=text)
         if spec.kind == "regression":
-            number = _number(text)
+            number = _number(text, spec)
             return Answer(value=number, text=text, is_valid=math.isfinite(number))
         meant = {_fold(target_text(spec, label)): label for label in spec.labels or []}
         label = meant.get(_fold(text))
         return Answer(value=text if label is None else label, text=text, is_valid=label is not None)
 
     def _weights(
-        self, recorded: Mapping[int, torch.Tensor], mask_BS: torch.Tensor, labels_AT: torch.Tensor
+        self, recorded: Mapping[int, torch.Tensor], read_BS: torch.Tensor, wanted_AT: torch.Tensor
     ) -> dict[int, torch.Tensor]:
-        """Return gate weights by site, (rows, E): weights by token are averaged over the tokens read or written."""
+        """Return gate weights by site, (rows, E): weights by token are averaged over the tokens read, or written by a second stack."""
+        stacks = {position: ffn.site.stack for position, ffn in zip(self.model.site_positions, self.model.ffns, strict=True)}
         found = {}
         for site, weights in recorded.items():
             if weights.dim() == 3:
-                read = (
-                    mask_BS if weights.shape[1] == mask_BS.shape[1] and len(weights) == len(mask_BS) else labels_AT != NOT_A_CLASS
-                )
-                if read.shape != weights.shape[:2]:  # encoder rows, not yet repeated for each label
-                    read = torch.ones(weights.shape[:2], device=weights.device)
-                read_BS1 = read.unsqueeze(-1).to(weights.dtype)
-                weights = (weights * read_BS1).sum(1) / read_BS1.sum(1).clamp_min(1)
+                writes = self.codec.kind == "encoder-decoder" and stacks[site] == "decoder"
+                weights = mean_over_tokens(weights, (wanted_AT != NOT_A_CLASS) if writes else read_BS)
             found[site] = weights.float().cpu()
         return found
 
@@ -230,7 +260,11 @@ def _parts(positions: Sequence[int], counts: Sequence[int]) -> Iterator[list[int
         yield part
 
 
-def _number(text: str) -> float:
+def _number(text: str, spec: TaskSpec) -> float:
+    """Return the number in a written text, which stands between the words of the task's target; NaN where there is none."""
+    before, mark, after = target_text(spec, _MARK).partition(_MARK)
+    if mark:
+        text = _fold(text).removeprefix(_fold(before)).removesuffix(_fold(after))
     try:
         number = float(text)
     except ValueError:

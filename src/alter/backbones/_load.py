@@ -30,6 +30,7 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
+from alter.backbones._compose import compose, is_composed, read_encoder
 from alter.backbones._find import family_for, family_for_config, is_covered
 from alter.backbones._package import has_pickle, has_weights, resolve_base
 from alter.errors import ModelError
@@ -158,7 +159,22 @@ def _why_no_config(source: str, error: Exception) -> str:
     )
 
 
+def _load_composed(name: str, folder: str) -> PreTrainedModel:
+    """Load a folder that leaves its encoder to another one."""
+    told = read_encoder(folder)
+    encoder, _ = load_base(str(told["name"]), revision=told["revision"])
+    found = base_fingerprint(encoder)
+    if found != told["fingerprint"]:
+        raise ModelError(
+            f"{name}: its decoder was trained to read another '{told['name']}' (fingerprint {told['fingerprint']}) than the one found here "
+            f"({found}); install the encoder that it was made for"
+        )
+    return compose(folder, encoder)
+
+
 def _load_model(name: str, source: str, *, revision: str | None) -> PreTrainedModel:
+    if is_composed(source):
+        return _load_composed(name, source)
     try:
         config = AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=False)
         reader = {"encoder": AutoModel, "encoder-decoder": AutoModelForSeq2SeqLM, "decoder": AutoModelForCausalLM}

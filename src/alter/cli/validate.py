@@ -37,7 +37,9 @@ def _show(report: ValidationReport) -> None:
         console().print(_rows(summary))
         for text, pair, label in summary.examples:
             second = "" if pair is None else f"  ||  {_short(pair)}"
-            console().print(f"  {label}: {_short(text)}{second}", markup=False, soft_wrap=True)
+            shown = f"{_short(text)}{second}"
+            line = f"{shown}  =>  {_short(str(label))}" if summary.kind == "generation" else f"{label}: {shown}"
+            console().print(f"  {line}", markup=False, soft_wrap=True)
         console().print()
     for warning in report.warnings:
         notes().print(f"warning: {warning}", markup=False, soft_wrap=True)

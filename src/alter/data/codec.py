@@ -109,7 +109,7 @@ class Codec:
             ids.pop()
         if len(ids) <= self.max_length:
             return ids, False
-        tail = list(self.tokenizer(self.separator, add_special_tokens=False, verbose=False).input_ids)
+        tail = list(self.tokenizer(self.separator, add_special_tokens=False, verbose=False).input_ids)[-self.max_length :]
         return [*ids[: self.max_length - len(tail)], *tail], True
 
     def targets(self, texts: Sequence[str]) -> tuple[list[list[int]], list[bool]]:
@@ -138,7 +138,8 @@ class Codec:
             **room,
         )
         found = [list(ids) for ids in encoded["input_ids"]]
-        return [ids if self.end_id in ids[-2:] else [*ids, self.end_id] for ids in found]
+        last = self.max_target_length - 1 if cut else None
+        return [ids if self.end_id in ids[-2:] else [*ids[:last], self.end_id] for ids in found]
 
     @property
     def start_id(self) -> int:

@@ -397,8 +397,8 @@ def _conversation(given: Any, at: str) -> tuple[tuple[tuple[str, str], ...], str
             )
         messages.append((role, content))
     answer = messages.pop()[1] if messages and messages[-1][0] == "assistant" else None
-    if not messages:
-        raise DataError(f"{at}: messages holds no message before the answer; a conversation begins with the user's")
+    if all(role != "user" for role, _ in messages):
+        raise DataError(f"{at}: messages holds no user's message before the answer; a conversation begins with the user's")
     return tuple(messages), answer
 
 

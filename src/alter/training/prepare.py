@@ -100,6 +100,8 @@ def check_lengths(codec: Codec, base: PreTrainedModel) -> None:
             what += " and max_target_length together are" if codec.kind == "decoder" else " is"
             most = positions - (codec.max_target_length if codec.kind == "decoder" else 0)
             remedy = f"set {'max_target_length' if writes else 'max_length'}: {most}"
+            if most < 4:  # the least that a recipe may say
+                remedy = "lower max_target_length"
             raise ConfigError(f"{what} {needed}, but this base model has {positions} positions; {remedy}")
 
 

