@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import enum
+import json
 import re
 import sys
 import tomllib
@@ -45,7 +46,7 @@ from alter.recipe import (
 )
 from alter.registry import Registry
 from alter.results import Results, SplitScores, StageResult, TaskScore
-from alter.tasks.spec import Source, TaskSpec
+from alter.tasks.spec import GenerationSettings, Source, TaskSpec
 from alter.training.state import Progress
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -60,6 +61,7 @@ RECIPE_PARTS: dict[type[pydantic.BaseModel], tuple[str, ...]] = {
     Recipe: ("",),
     TaskSpec: ("tasks[]",),
     Source: ("tasks[].source",),
+    GenerationSettings: ("tasks[].generation",),
     MTASettings: ("mta",),
     AdapterSettings: ("mta.adapter",),
     GateSettings: ("mta.selector", "mta.gate"),
@@ -134,6 +136,8 @@ def plain(value: Any) -> str:
         return "null" if value is None else '""'
     if isinstance(value, bool):
         return str(value).lower()
+    if isinstance(value, str) and not value.isprintable():
+        return json.dumps(value)
     return str(value.value) if isinstance(value, enum.Enum) else f"{value:g}" if isinstance(value, float) else str(value)
 
 
@@ -264,7 +268,7 @@ RUN/
     adapters/<task>/             adapter_config.json, adapter_model.safetensors; PEFT's own layout for kind lora
     shared/<j>/                  the same for each shared adapter
     gates.safetensors            selector and gate of every site
-    heads.safetensors            one head per task
+    heads.safetensors            one head per task; not of models that write
     backbone.safetensors         only where training changed the backbone
     README.md                    model card
 ```
@@ -285,11 +289,13 @@ Losses are means since the last `step` line; rows_per_second is one process's.
 
 ## Predictions
 
-`alter predict --output FILE` and `--json`: one object a line with input, task, label, score (probability) and scores (by
-label), or value for a regression; truncated where the text was cut; gate_weights where asked for.
+`alter predict --output FILE` and `--json`: one object a line with input, task and what there is of: label, value (a
+regression's number), text (what a model wrote), score (probability; of what was written exp of its mean log-likelihood per token),
+scores (by label, where a head answered or labels were ranked); truncated where the input was cut; gate_weights where asked for.
 
-`alter evaluate --predictions-dir DIR`: `<task>.jsonl` with input, prediction, reference; with `--predictions-format ids`
-`<task>.txt`, one label id a line.
+`alter evaluate --predictions-dir DIR`: `<task>.jsonl` with input, prediction (label, number or text; of an invalid answer what was
+written), target, references (all texts that count as right, where there are several), score and gate_weights; with
+`--predictions-format ids` `<task>.txt`, one label id a line, -1 for what is no label (numbers as they are; generations have no ids).
 """
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from tests.tiny import save_tiny
+from tests.tiny import save_tiny, save_tiny_lm
 
 from alter.config import merge
 from alter.recipe import Recipe, load_recipe
@@ -168,3 +168,70 @@ def train_in_child(recipe: Recipe, folder: Path, started: Any) -> None:
             started.set()
 
     train(recipe, output_dir=folder, resume=(folder / "recipe.yaml").exists(), observer=Tell())
+
+
+TEXT_TASKS = ("mood", "stars", "echo")
+"""Toy tasks for models that write: `echo` writes the one word of its row that is no filler."""
+
+
+def echo_rows(number: int, *, seed: str, longest: int = 4) -> list[Row]:
+    """Return rows of `echo`; every third row says that another word counts as right as well."""
+    generator = random.Random(f"{seed}:echo")
+    words = sorted(word for labels in KEYS.values() for keys in labels.values() for word in keys)
+    rows: list[Row] = []
+    for position in range(number):
+        word = generator.choice(words)
+        row: Row = {"text": sentence(generator, word, length=generator.randrange(1, longest + 1)), "target": word}
+        rows.append({**row, "references": [word, f"the {word}"]} if position % 3 == 0 else row)
+    return rows
+
+
+def write_text_recipe(
+    folder: Path,
+    name: str = "t5",
+    *,
+    tasks: Sequence[str] = TEXT_TASKS,
+    dropout: float = 0.0,
+    settings: Mapping[str, Any] | None = None,
+) -> Path:
+    """Write a base that writes text, rows and recipe.yaml into `folder` and return the recipe's path.
+
+    Args:
+        folder: is made if it is not there.
+        name: the base's variant in `tests.tiny.GENERATIVE`.
+        tasks: `echo` and toy tasks.
+        dropout: the base's own dropout.
+        settings: laid over the recipe.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    save_tiny_lm(folder / "base", name, dropout=dropout)
+    blocks: list[dict[str, Any]] = []
+    for task in tasks:
+        source = {}
+        for split, number in SPLIT_SIZES.items():
+            rows = echo_rows(number, seed=split) if task == "echo" else toy_rows(task, number, seed=split, longest=4)
+            source[split] = write_jsonl(folder / f"{task}-{split}.jsonl", rows).name
+        kind = {"echo": "generation", "stars": "regression"}.get(task, "classification")
+        blocks.append({"name": task, "kind": kind, "source": source})
+    recipe = {
+        "name": "texts",
+        "model_name_or_path": str(folder / "base"),
+        "max_length": 16,
+        "max_target_length": 6,
+        "prompt_separator": " :",
+        "mta": {"adapter": {"r": 4}},
+        "train": {"per_device_train_batch_size": 8, "logging_steps": 1},
+        "stages": {
+            "stage1": {"max_steps": 3, "learning_rates": {"adapters": 0.03}, "evals_per_epoch": 1},
+            "stage2": {"max_steps": 2},
+        },
+        "tasks": blocks,
+    }
+    path = folder / "recipe.yaml"
+    path.write_text(yaml.safe_dump(merge(recipe, settings or {}), sort_keys=False), encoding="utf-8")
+    return path
+
+
+def toy_texts(folder: Path, name: str = "t5", **arguments: Any) -> Recipe:
+    """Return the recipe that `write_text_recipe` writes."""
+    return load_recipe(write_text_recipe(folder, name, **arguments))

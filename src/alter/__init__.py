@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from alter.errors import AlterError
     from alter.model import MTAModel, equip
     from alter.predict import Prediction, Predictor, load
+    from alter.pretraining.run import pretrain
     from alter.recipe import Recipe, load_recipe
     from alter.results import Results
     from alter.score import evaluate_model as evaluate
@@ -38,6 +39,7 @@ _HOMES = {
     "evaluate": "alter.score:evaluate_model",
     "load": "alter.predict:load",
     "load_recipe": "alter.recipe:load_recipe",
+    "pretrain": "alter.pretraining.run:pretrain",
     "train": "alter.training.run:train",
     "validate": "alter.tasks.validate:validate_recipe",
 }
@@ -56,6 +58,7 @@ __all__ = [
     "evaluate",
     "load",
     "load_recipe",
+    "pretrain",
     "train",
     "validate",
 ]

@@ -13,6 +13,7 @@ from alter.data.batch import batches_by_length, collate
 from alter.data.codec import Codec
 from alter.data.encode import Features
 from alter.model import MTAModel
+from alter.writing import Writer
 
 
 def gate_map(model: MTAModel, rows: Mapping[str, Sequence[Features]], *, codec: Codec, batch_size: int = 64) -> torch.Tensor:
@@ -29,14 +30,21 @@ def gate_map(model: MTAModel, rows: Mapping[str, Sequence[Features]], *, codec: 
     for task in model.task_names:
         total, count = torch.zeros(()), 0
         for positions in batches_by_length(rows[task], batch_size):
-            batch = collate([rows[task][position] for position in positions], codec).to(model.device)
-            with torch.inference_mode(), model.record_weights() as recorded:
-                model(**batch.inputs, task_ids=batch.task_ids_B)
-            sites = [over_tokens(recorded[position], batch.inputs["attention_mask"]) for position in model.site_positions]
-            total = total + torch.stack(sites, dim=1).sum(0).cpu()
+            weights = _weights(model, [rows[task][position] for position in positions], codec)
+            total = total + torch.stack([weights[position] for position in model.site_positions], dim=1).sum(0)
             count += len(positions)
         maps.append(total / count)
     return torch.stack(maps)
+
+
+def _weights(model: MTAModel, rows: Sequence[Features], codec: Codec) -> dict[int, torch.Tensor]:
+    """Return the gate weights of rows by site, (B, E), on the CPU; of models that write, those for the rows' own targets."""
+    if model.kind != "encoder":
+        return Writer(model=model, codec=codec, specs={}, details=True).weights(rows)
+    batch = collate(rows, codec).to(model.device)
+    with torch.inference_mode(), model.record_weights() as recorded:
+        model(**batch.inputs, task_ids=batch.task_ids_B)
+    return {position: over_tokens(weights, batch.inputs["attention_mask"]).cpu() for position, weights in recorded.items()}
 
 
 def over_tokens(weights: torch.Tensor, mask_BS: torch.Tensor) -> torch.Tensor:

@@ -256,7 +256,7 @@ class MTAModel(nn.Module):
         prompt_BS = mask_BS
         if labels_BT is not None:
             prompt_BS = labels_BT == NOT_A_CLASS if mask_BS is None else (labels_BT == NOT_A_CLASS) & (mask_BS != 0)
-        mask: torch.Tensor | None
+        mask: torch.Tensor | dict[str, torch.Tensor] | None
         takes_positions = "position_ids" in inspect.signature(self.backbone.forward).parameters
         if packing is not None:
             assert input_ids is not None
@@ -265,7 +265,7 @@ class MTAModel(nn.Module):
                     f"rows cannot be packed for a {type(self.backbone).__name__}: it takes no position_ids; set train.packing: false"
                 )
             dtype = projection_weight(self.ffns[-1].down).dtype
-            mask, input_ids = packing.attention_mask(dtype), packing.pack(input_ids)
+            mask, input_ids = _packed_mask(packing, dtype, self.backbone.config), packing.pack(input_ids)
             given = {**given, "position_ids": packing.position_ids()}
         else:
             mask = mask_BS
@@ -312,13 +312,13 @@ class MTAModel(nn.Module):
         self._check_task_ids(input_ids, task_ids)
         was_training = self.training
         self.eval()
-        self.state.kept = {}
+        self.state.kept, self.state.kept_reads = {}, {}
         try:
             with self._routed(Route(task_ids_B=task_ids, mask_BS=attention_mask)):
                 writer: Any = self.backbone
                 return writer.generate(input_ids=input_ids, attention_mask=attention_mask, **settings)
         finally:
-            self.state.kept = None
+            self.state.kept, self.state.kept_reads = None, {}
             self.train(was_training)
 
     @staticmethod
@@ -446,6 +446,15 @@ def _check_free(backbone: PreTrainedModel, kind: Kind) -> None:
             f"the model hands its FFNs {chunk} tokens at a time (config.chunk_size_feed_forward is {chunk}), and gates need whole "
             f"rows; load it with chunk_size_feed_forward=0, which gives the same results"
         )
+
+
+def _packed_mask(packing: Packing, dtype: torch.dtype, config: Any) -> torch.Tensor | dict[str, torch.Tensor]:
+    """Return the attention mask of packed rows: transformers takes a ready one as it is, so sliding windows must be in it."""
+    window = getattr(config, "sliding_window", None)
+    kinds = set(getattr(config, "layer_types", None) or ())
+    if "sliding_attention" in kinds:  # one mask for each kind of layer
+        return {kind: packing.attention_mask(dtype, window=window if kind == "sliding_attention" else None) for kind in kinds}
+    return packing.attention_mask(dtype, window=None if kinds else window)
 
 
 def _group_of(name: str, num_adapters: int) -> Trained:

@@ -45,7 +45,7 @@ def evaluate_model(
         tasks: score these only.
         batch_size: rows per forward pass.
         predictions_dir: write each task's predictions here: `<task>.jsonl`, or `<task>.txt` with one label id a line.
-        predictions_format: `jsonl` (input, prediction, reference) or `ids`.
+        predictions_format: `jsonl` (input, prediction, target, score, gate weights) or `ids`.
         device: where to put the model; by default a CUDA device where there is one, otherwise the CPU.
 
     Raises:

@@ -91,6 +91,11 @@ class Writer:
                     found.update(zip(mine, self._write([rows[position] for position in mine], settings), strict=True))
         return [found[position] for position in range(len(rows))]
 
+    def weights(self, rows: Sequence[Features]) -> dict[int, torch.Tensor]:
+        """Return the gate weights of rows with targets by site, (B, E), while the targets are read (needs `details`)."""
+        with torch.inference_mode():
+            return self._score(rows, rows, [1] * len(rows))[2]
+
     def _rank_all(self, rows: Sequence[Features], positions: Sequence[int]) -> dict[int, Answer]:
         if not positions:
             return {}
@@ -224,8 +229,10 @@ class Writer:
         if spec.kind == "regression":
             number = _number(text, spec)
             return Answer(value=number, text=text, is_valid=math.isfinite(number))
-        meant = {_fold(target_text(spec, label)): label for label in spec.labels or []}
-        label = meant.get(_fold(text))
+        texts = [target_text(spec, label) for label in spec.labels or []]
+        label = _find(text, texts, spec)
+        if label is None:  # some tokenizers do not give back what they read (BERT's: not-entailment -> not - entailment)
+            label = _find(text, [self.codec.text(ids) for ids in self.codec.targets(texts)[0]], spec)
         return Answer(value=text if label is None else label, text=text, is_valid=label is not None)
 
     def _weights(
@@ -258,6 +265,11 @@ def _parts(positions: Sequence[int], counts: Sequence[int]) -> Iterator[list[int
         total += count
     if part:
         yield part
+
+
+def _find(text: str, texts: Sequence[str], spec: TaskSpec) -> str | None:
+    """Return the label whose text was written, of `texts` in the order of the labels."""
+    return {_fold(meant): label for meant, label in zip(texts, spec.labels or [], strict=True)}.get(_fold(text))
 
 
 def _number(text: str, spec: TaskSpec) -> float:

@@ -33,6 +33,7 @@ main()
 SURFACE = {
     "alter": {"--version", "--help"},
     "train": {"recipe", "overrides", "--output-dir -o", "--resume", "--print-config", "--json", "--help"},
+    "pretrain": {"recipe", "overrides", "--output-dir -o", "--resume", "--json", "--help"},
     "evaluate": {
         "model", "--split", "--recipe", "--task", "--batch-size", "--predictions-dir", "--predictions-format", "--device",
         "--json", "--help",

@@ -48,7 +48,7 @@ GATES: dict[str, dict[str, Any]] = {
     "one_hot": {"gate": {"kind": "one_hot"}, "num_shared": 0},
     "selector": {"gate": {"kind": "selector"}, "num_shared": 0},
 }
-BY_ROW = ("linear_sequence", "linear_sequence_shared", "outputs")
+BY_ROW = ("linear_sequence", "outputs")
 """Gates that read the row: what they see of it must not depend on the answer."""
 SELECTORS: dict[str, dict[str, Any]] = {
     "one_hot": {"kind": "one_hot"},
@@ -68,8 +68,11 @@ TASKS = [0, 1, 2, 1, 0]
 every_variant = pytest.mark.parametrize("name", GENERATIVE)
 every_decoder = pytest.mark.parametrize("name", DECODERS)
 every_encoder_decoder = pytest.mark.parametrize("name", ENCODER_DECODERS)
+every_pair = pytest.mark.parametrize(
+    ("preset", "name"), [*(("alter-lite", name) for name in GENERATIVE), *(("alter", name) for name in CHOSEN)]
+)
+"""All variants under the default preset, some under the other: for what costs time."""
 both_presets = pytest.mark.parametrize("preset", sorted(PRESETS))
-every_gate = pytest.mark.parametrize("gate", GATES)
 
 
 def dtype_of(name: str) -> torch.dtype:
@@ -175,7 +178,7 @@ def stock_logits(model: PreTrainedModel) -> torch.Tensor:
     return found
 
 
-def write(model: MTAModel, rows: Sequence[Features], *, num_tokens: int = 5, **settings: Any) -> Any:
+def write(model: MTAModel, rows: Sequence[Features], *, num_tokens: int = 4, **settings: Any) -> Any:
     """Let the model write `num_tokens` tokens to each row; with the logits of every step."""
     prompt = batch_for(model.kind, rows, prompts=True)
     return model.generate(

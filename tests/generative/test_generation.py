@@ -8,13 +8,12 @@ import pytest
 import torch
 from tests.generative.lm import (
     CHOSEN,
-    DECODERS,
-    ENCODER_DECODERS,
     GATES,
+    OVERFLOWS,
     SELECTORS,
     answers_in,
-    both_presets,
     codec_of,
+    every_pair,
     every_variant,
     near,
     rows_for,
@@ -22,7 +21,6 @@ from tests.generative.lm import (
     trained_lm,
     write,
 )
-from tests.tiny import EOS, GENERATIVE
 
 from alter.data.encode import Features
 from alter.model import MTAModel
@@ -32,7 +30,11 @@ from alter.writing import Writer
 GREEDY: dict[str, Any] = {}
 BEAMS: dict[str, Any] = {"num_beams": 3, "num_return_sequences": 2}
 SAMPLES: dict[str, Any] = {"do_sample": True, "top_k": 0, "num_return_sequences": 2}
-MODES = {"greedy": GREEDY, "beams": BEAMS, "samples": SAMPLES}
+
+
+def as_handed_out(name: str) -> dict[str, float]:
+    """Return how near logits must be that transformers' `generate` hands out: it rounds them to float32."""
+    return near(name) if name in OVERFLOWS else {"rtol": 1e-6, "atol": 1e-6}
 
 
 def assert_cache_is_harmless(model: MTAModel, rows: list[Features], settings: dict[str, Any], name: str) -> None:
@@ -48,33 +50,33 @@ def assert_cache_is_harmless(model: MTAModel, rows: list[Features], settings: di
     if "num_beams" in settings:  # which of the row's beams each token came from
         beams = output.beam_indices
         steps = torch.stack([output.logits[step][beams[:, step]] for step in range(len(answers[0]))], dim=1)
-    torch.testing.assert_close(teacher_forced(model, repeated, answers), steps, **near(name))
+    torch.testing.assert_close(teacher_forced(model, repeated, answers).float(), steps, **as_handed_out(name))
     assert model.state.kept is None
+    assert not model.state.kept_reads
     assert model.state.route is None
 
 
 # ---- mixed batches ---------------------------------------------------------------------------------------------------
 
 
-@every_variant
-@both_presets
-def test_a_mixed_batch_is_written_as_its_rows_alone(name: str, preset: str) -> None:
+@every_pair
+def test_a_mixed_batch_is_written_as_its_rows_alone(preset: str, name: str) -> None:
     model = trained_lm(name, GATES["linear_sequence"] if preset == "alter-lite" else None, preset=preset)
     rows = rows_for(model.kind)
     for settings in (GREEDY, BEAMS):
         each = settings.get("num_return_sequences", 1)
         together = write(model, rows, num_tokens=4, **settings)
         answers = answers_in(model, rows, together.sequences)
-        for position in range(3) if settings else range(len(rows)):  # the first three are of three tasks and three lengths
+        for position in (1, 2) if settings else (0, 1, 2):  # three tasks and three lengths, the longest first
             row = rows[position]
             alone = write(model, [row], num_tokens=4, **settings)
             mine = slice(position * each, (position + 1) * each)
-            assert answers_in(model, [row], alone.sequences) == answers[mine], (settings, position)
+            assert answers_in(model, [row], alone.sequences) == answers[mine]
             if settings:
-                torch.testing.assert_close(alone.sequences_scores, together.sequences_scores[mine], **near(name))
+                torch.testing.assert_close(alone.sequences_scores, together.sequences_scores[mine], **as_handed_out(name))
             else:
                 found = torch.stack(together.logits, dim=1)[mine]
-                torch.testing.assert_close(torch.stack(alone.logits, dim=1), found, **near(name))
+                torch.testing.assert_close(torch.stack(alone.logits, dim=1), found, **as_handed_out(name))
 
 
 @every_variant
@@ -113,11 +115,10 @@ def test_tasks_with_their_own_settings_share_a_writer(name: str) -> None:
 # ---- token by token --------------------------------------------------------------------------------------------------
 
 
-@every_variant
-@both_presets
-def test_writing_with_a_cache_equals_one_pass(name: str, preset: str) -> None:
+@every_pair
+def test_writing_with_a_cache_equals_one_pass(preset: str, name: str) -> None:
     model = trained_lm(name, GATES["linear_sequence_shared"] if preset == "alter-lite" else None, preset=preset)
-    for settings in (BEAMS, SAMPLES):
+    for settings in (GREEDY, BEAMS, SAMPLES) if name in CHOSEN else (BEAMS, SAMPLES):
         assert_cache_is_harmless(model, rows_for(model.kind)[:3], settings, name)
 
 
@@ -125,8 +126,7 @@ def test_writing_with_a_cache_equals_one_pass(name: str, preset: str) -> None:
 @pytest.mark.parametrize("gate", GATES)
 def test_every_gate_holds_while_an_answer_is_written(name: str, gate: str) -> None:
     model = trained_lm(name, GATES[gate])
-    for settings in (GREEDY, BEAMS):
-        assert_cache_is_harmless(model, rows_for(model.kind)[:3], settings, name)
+    assert_cache_is_harmless(model, rows_for(model.kind)[:3], BEAMS, name)
 
 
 @pytest.mark.parametrize("name", CHOSEN)
@@ -150,7 +150,7 @@ BY_ROW_AND_BY_TOKEN: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("kind", BY_ROW_AND_BY_TOKEN)
 def test_what_reads_the_row_holds_beside_what_reads_the_token(name: str, kind: str) -> None:
     model = trained_lm(name, BY_ROW_AND_BY_TOKEN[kind])
-    assert_cache_is_harmless(model, rows_for(model.kind)[:3], GREEDY, name)
+    assert_cache_is_harmless(model, rows_for(model.kind)[:3], BEAMS, name)
 
 
 @pytest.mark.parametrize("name", ["bart", "t5", "llama"])
@@ -160,11 +160,8 @@ def test_a_prompt_of_one_token_is_enough(name: str) -> None:
     assert_cache_is_harmless(model, rows, GREEDY, name)
 
 
-@pytest.mark.parametrize("name", [ENCODER_DECODERS[0], DECODERS[0]])
-def test_generation_leaves_training_mode_and_router_as_they_were(name: str) -> None:
+@pytest.mark.parametrize("name", ["t5", "gpt2"])
+def test_writing_leaves_the_model_in_training_mode(name: str) -> None:
     model = trained_lm(name).train()
-    write(model, rows_for(model.kind))
-    assert model.training
-    assert model.router == "gate"
-    assert GENERATIVE[name].kind == model.kind
-    assert EOS == codec_of(model.kind).end_id
+    write(model, rows_for(model.kind), num_tokens=2)
+    assert all(module.training for module in model.modules())

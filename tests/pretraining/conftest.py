@@ -10,9 +10,9 @@ import pytest
 import yaml
 from tests.cli.command import Alter
 
-NAMES = "Ada Ben Cleo Dan Eve Finn".split()
-VERBS = "sees likes calls finds helps".split()
-THINGS = "the red house,the old bridge,a small garden,two grey cats,the long road".split(",")
+NAMES = ["Ada", "Ben", "Cleo", "Dan", "Eve", "Finn"]
+VERBS = ["sees", "likes", "calls", "finds", "helps"]
+THINGS = ["the red house", "the old bridge", "a small garden", "two grey cats", "the long road"]
 
 T5: dict[str, Any] = {
     "architecture": "t5",

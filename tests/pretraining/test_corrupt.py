@@ -26,7 +26,9 @@ def slow_mask(length: int, noise: Noise, seed: int) -> list[bool]:
         return [end - start for start, end in itertools.pairwise([0, *cuts, total])]
 
     noisy, plain = divide(masked), divide(length - masked)
-    return [kind for pair in zip(plain, noisy, strict=True) for kind, run in zip((False, True), pair, strict=True) for _ in range(run)]
+    return [
+        kind for pair in zip(plain, noisy, strict=True) for kind, run in zip((False, True), pair, strict=True) for _ in range(run)
+    ]
 
 
 def slow_corrupt(ids: list[int], mask: list[bool]) -> Example:

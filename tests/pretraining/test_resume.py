@@ -7,6 +7,8 @@ import multiprocessing
 import os
 import random
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from alter.pretraining.run import PretrainRun, pretrain
 from alter.tensors import load_tensors
 from alter.training.state import checkpoints_in
 
+ROOT = Path(__file__).resolve().parents[2]
 TRAIN = {"max_steps": 8, "eval_steps": 3, "save_steps": 2, "logging_steps": 3, "dropout": True}
 
 
@@ -70,7 +73,8 @@ def timeless(folder: Path) -> list[dict[str, Any]]:
 @pytest.fixture(scope="module", params=["t5", "gpt2"])
 def recipe(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     settings = {"model": GPT2} if request.param == "gpt2" else {}
-    return recipe_of(tmp_path_factory.mktemp("recipe"), train=TRAIN, **settings)
+    optimizer = {"optimizer": "adamw" if request.param == "gpt2" else "adamw_scaled"}
+    return recipe_of(tmp_path_factory.mktemp("recipe"), train={**TRAIN, **optimizer}, **settings)
 
 
 @pytest.fixture(scope="module")
@@ -128,3 +132,18 @@ def test_a_damaged_checkpoint_is_told_with_its_file(file: str, tmp_path: Path) -
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(CheckpointError, match=file):
         pretrain(recipe, output_dir=tmp_path / "run", resume=True)
+
+
+@pytest.mark.slow
+def test_two_processes_learn_what_one_does_from_blocks_twice_as_many(tmp_path: Path) -> None:
+    train = {"max_steps": 4, "eval_steps": 2, "per_device_train_batch_size": 4}
+    recipe = recipe_of(tmp_path, train=train)
+    one = pretrain(recipe, output_dir=tmp_path / "one")
+    halved = recipe_of(tmp_path, train={**train, "per_device_train_batch_size": 2})
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    script = Path(__file__).with_name("launched.py")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    subprocess.run([*command, str(script), str(halved), str(tmp_path / "two")], env=environment, check=True, timeout=300)
+    two = json.loads((tmp_path / "two" / "results.json").read_text(encoding="utf-8"))
+    assert [point[2] for point in two["curve"]] == pytest.approx([point[2] for point in one.results["curve"]], abs=1e-4)
+    assert two["tokens"] == one.results["tokens"]

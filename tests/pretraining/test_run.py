@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import json
 import shutil
-import warnings
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from tests.pretraining.conftest import GPT2, LLAMA, T5, prose, recipe_of
-from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer, BertConfig, BertModel, EncoderDecoderModel
+from tests.tiny import save_tiny
+from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer, EncoderDecoderModel
 
-from alter.errors import AlterError, CheckpointError, ConfigError, DataError, ModelError, TrainingError
-from alter.pretraining.design import TARGET_TOKENIZER
-from alter.pretraining.loop import Pretrainer
+from alter.backbones._load import load_base
+from alter.errors import AlterError, ConfigError, DataError, ModelError, TrainingError
+from alter.pretraining.design import TARGET_TOKENIZER, build_design
 from alter.pretraining.recipe import load_pretrain_recipe
 from alter.pretraining.run import PretrainRun, pretrain
+from alter.pretraining.tokens import load_tokenizer
 from alter.tensors import load_tensors
 
 LONGER = {"max_steps": 60, "eval_steps": 60, "save_steps": 60, "learning_rate": 1e-2, "per_device_train_batch_size": 8}
@@ -37,8 +38,8 @@ def losses(run: PretrainRun) -> tuple[float, float]:
 def test_a_t5_learns_and_its_folder_is_an_ordinary_model(t5: PretrainRun) -> None:
     first, last = losses(t5)
     assert last < first - 2
-    model = AutoModelForSeq2SeqLM.from_pretrained(t5.model)
-    tokenizer = AutoTokenizer.from_pretrained(t5.model)
+    model: Any = AutoModelForSeq2SeqLM.from_pretrained(t5.model)
+    tokenizer: Any = AutoTokenizer.from_pretrained(t5.model)
     assert model.dtype == torch.float32
     assert model.config.vocab_size == len(tokenizer) == 320
     assert model.generation_config.decoder_start_token_id == tokenizer.pad_token_id
@@ -80,8 +81,9 @@ def test_a_decoder_learns_the_next_token(model: dict[str, Any], tmp_path: Path) 
     run = pretrain(recipe_of(tmp_path, model=model, train=LONGER), output_dir=tmp_path / "run")
     first, last = losses(run)
     assert last < first - 2
-    tokenizer = AutoTokenizer.from_pretrained(run.model)
-    written = AutoModelForCausalLM.from_pretrained(run.model).generate(**tokenizer("Ada sees", return_tensors="pt"), max_new_tokens=4)
+    tokenizer: Any = AutoTokenizer.from_pretrained(run.model)
+    model_read: Any = AutoModelForCausalLM.from_pretrained(run.model)
+    written = model_read.generate(**tokenizer("Ada sees", return_tensors="pt"), max_new_tokens=4)
     assert tokenizer.decode(written[0]).startswith("Ada sees")
     # Going on from it brings the loss down further.
     recipe = recipe_of(tmp_path, model=None, tokenizer=None, model_name_or_path=str(run.model), train={**LONGER, "max_steps": 20})
@@ -92,10 +94,8 @@ def test_a_decoder_learns_the_next_token(model: dict[str, Any], tmp_path: Path) 
 
 @pytest.fixture(scope="module")
 def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from tests.tiny import save_tiny
-
     folder = tmp_path_factory.mktemp("encoder")
-    save_tiny("bert", folder)
+    save_tiny(folder, "bert")
     return folder
 
 
@@ -119,13 +119,26 @@ def test_a_decoder_learns_to_read_a_frozen_encoder(encoder: Path, tmp_path: Path
     assert all(torch.equal(after[name], tensor) for name, tensor in before.items() if name in after)
     source, target = AutoTokenizer.from_pretrained(run.model), AutoTokenizer.from_pretrained(run.model / TARGET_TOKENIZER)
     assert source.mask_token_id is not None
-    assert model.config.decoder.vocab_size == len(target) == 320
-    written = model.generate(**source("the old [MASK] bridge", return_tensors="pt"), max_new_tokens=4)
+    whole: Any = model
+    assert whole.config.decoder.vocab_size == len(target) == 320
+    written = whole.generate(**source("the old [MASK] bridge", return_tensors="pt"), max_new_tokens=4)
     assert written.shape[1] > 1
     # The folder can be gone on with, and starts where it ended.
     recipe = recipe_of(tmp_path, model=None, tokenizer=None, model_name_or_path=str(run.model), train={"max_steps": 1})
     again = pretrain(recipe, output_dir=tmp_path / "again")
     assert losses(again)[0] == pytest.approx(last, abs=2e-4)
+
+
+def test_a_decoder_can_be_saved_without_its_encoder(encoder: Path, tmp_path: Path) -> None:
+    settings = {**composed(encoder), "save_encoder": False}
+    run = pretrain(recipe_of(tmp_path, model=None, encoder_decoder=settings), output_dir=tmp_path / "run")
+    assert not any(name.startswith("encoder.") for name in load_tensors(run.model / "model.safetensors"))
+    model, _ = load_base(str(run.model))
+    assert isinstance(model, EncoderDecoderModel)
+    recipe = recipe_of(tmp_path, model=None, tokenizer=None, model_name_or_path=str(run.model), train={"max_steps": 1})
+    again = pretrain(recipe, output_dir=tmp_path / "again")
+    assert losses(again)[0] == pytest.approx(losses(run)[1], abs=2e-4)
+    assert (again.model / "encoder.json").read_text() == (run.model / "encoder.json").read_text()
 
 
 def test_half_precision_halves_the_file(tmp_path: Path) -> None:
@@ -150,6 +163,18 @@ def test_bf16_dropout_and_every_schedule_work(tmp_path: Path) -> None:
         train = {"lr_scheduler_type": shape, "mixed_precision": "bf16", "dropout": True}
         run = pretrain(recipe_of(tmp_path, train=train), output_dir=tmp_path / shape)
         assert run.results["environment"]["precision"] == "bf16"
+
+
+def test_a_scaled_rate_moves_each_tensor_by_a_like_share_of_itself(tmp_path: Path) -> None:
+    train = {"optimizer": "adamw_scaled", "learning_rate": 0.01, "max_steps": 1, "warmup_steps": 0, "weight_decay": 0.0}
+    recipe = load_pretrain_recipe(recipe_of(tmp_path, train=train))
+    run = pretrain(recipe, output_dir=tmp_path / "run")
+    after = load_tensors(run.folder / "checkpoints" / "stage1-000001" / "model.safetensors")
+    before = dict(build_design(recipe, load_tokenizer(str(run.folder / "tokenizer"))).model.named_parameters())
+    for name in ("shared.weight", "encoder.block.0.layer.1.DenseReluDense.wi.weight"):
+        old = before[name].detach()
+        moved = (after[name] - old).abs().max() / old.square().mean().sqrt()
+        assert float(moved) == pytest.approx(0.01, rel=0.01)
 
 
 def test_a_run_of_some_seconds_ends_by_the_clock_with_a_rate_near_nothing(tmp_path: Path) -> None:
@@ -211,6 +236,7 @@ WRONG: list[tuple[dict[str, Any], type[AlterError], str]] = [
     ({"model": {"architecture": "t5", "config": {"d_modle": 8}}}, ModelError, r"'t5' has no 'd_modle'; .*Did you mean 'd_model'"),
     ({"model": {"architecture": "t5", "config": {"feed_forward_proj": "no-such-thing"}}}, ModelError, "feed_forward_proj"),
     ({"model": {**GPT2, "config": {"n_embd": 33, "n_head": 4}}}, ModelError, "cannot be built"),
+    ({"model": {**T5, "config": {"vocab_size": 300}}}, ModelError, "but the tokenizer has 320 tokens"),
     ({"model": {"architecture": "bert"}}, ModelError, "is an encoder"),
     ({"model": {"architecture": "vit"}}, ModelError, "cannot be built"),
     ({"objective": "next_token"}, ConfigError, "a 't5' model learns span_corruption"),
@@ -220,7 +246,7 @@ WRONG: list[tuple[dict[str, Any], type[AlterError], str]] = [
     ({"tokenizer": {"path": "no/such/folder"}}, ModelError, "the tokenizer cannot be loaded"),
     ({"source": {"train": ["none.txt"], "validation": ["valid.txt"]}}, DataError, "no such text file"),
     ({"source": {"train": ["train.txt"], "validation": ["no-*.txt"]}}, DataError, "no such text file"),
-    ({"model": None, "tokenizer": None, "model_name_or_path": "./no/such"}, ModelError, "config.json cannot be read"),
+    ({"model": None, "tokenizer": None, "model_name_or_path": "./no/such"}, ModelError, "no such folder"),
 ]
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import gzip
 import lzma
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,7 +24,7 @@ TEXT = "\n\nfirst line\nsecond line\n\n \n\nanother äöü 漢字 🎉\n\nlast"
 @pytest.mark.parametrize("suffix", [".txt", ".txt.gz", ".txt.xz"])
 def test_documents_of_plain_and_packed_files(tmp_path: Path, suffix: str, separator: Separator, expected: list[str]) -> None:
     path = tmp_path / f"text{suffix}"
-    pack = {".gz": gzip.compress, ".xz": lzma.compress}.get(path.suffix, bytes)
+    pack: Any = {".gz": gzip.compress, ".xz": lzma.compress}.get(path.suffix, bytes)
     path.write_bytes(pack(TEXT.encode()))
     assert list(read_documents(path, separator)) == expected
 
@@ -68,7 +69,12 @@ def test_files_are_found_by_path_and_by_pattern_each_once(tmp_path: Path) -> Non
 
 def test_files_that_are_missing_empty_or_folders_are_errors(tmp_path: Path) -> None:
     (tmp_path / "empty.txt").touch()
-    for given, message in (("none.txt", "no such text file"), ("*.gz", "no such text file"), ("empty.txt", "is empty"), (".", "folder")):
+    for given, message in (
+        ("none.txt", "no such text file"),
+        ("*.gz", "no such text file"),
+        ("empty.txt", "is empty"),
+        (".", "folder"),
+    ):
         with pytest.raises(DataError, match=message):
             find_files([str(tmp_path / given)])
 
@@ -95,7 +101,9 @@ def test_every_epoch_has_every_document_once_in_an_order_of_its_own(files: list[
     documents = Documents(files, separator="blank_line", seed=1, shuffle_buffer=shuffle_buffer)
     first, again, second = list(documents.epoch(0)), list(documents.epoch(0)), list(documents.epoch(1))
     assert first == again
-    assert sorted(first) == sorted(second) == sorted(document for path in files for document in read_documents(path, "blank_line"))
+    assert (
+        sorted(first) == sorted(second) == sorted(document for path in files for document in read_documents(path, "blank_line"))
+    )
     assert (first == second) == (shuffle_buffer == 1)
 
 

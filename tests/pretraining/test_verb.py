@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import sys
+import typing
 from pathlib import Path
 
+import pydantic
 import pytest
 import yaml
 from tests.cli.command import Alter, another_writer
 from tests.pretraining.conftest import recipe_of
 
-from alter.pretraining.recipe import load_pretrain_recipe
+from alter.pretraining.recipe import PretrainRecipe, load_pretrain_recipe
 
 ROOT = Path(__file__).parents[2]
 RECIPES = sorted((ROOT / "recipes" / "pretrain").glob("*.yaml"))
@@ -91,3 +93,19 @@ def test_the_recipe_needs_no_torch(tmp_path: Path) -> None:
 
     code = "import sys, alter.pretraining.recipe; assert not {'torch', 'transformers', 'numpy'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60, env={"PYTHONPATH": str(ROOT / "src")})
+
+
+def settings_in(annotation: object) -> list[type[pydantic.BaseModel]]:
+    if isinstance(annotation, type):
+        return [annotation] if issubclass(annotation, pydantic.BaseModel) else []
+    return [found for argument in typing.get_args(annotation) for found in settings_in(argument)]
+
+
+def test_every_key_of_a_recipe_explains_itself() -> None:
+    def check(kind: type[pydantic.BaseModel]) -> None:
+        for name, field in kind.model_fields.items():
+            assert field.description, f"{kind.__name__}.{name}"
+            for inner in settings_in(field.annotation):
+                check(inner)
+
+    check(PretrainRecipe)

@@ -27,7 +27,7 @@ def evaluate(
     predictions_format: PredictionForm = typer.Option(
         PredictionForm.jsonl,
         "--predictions-format",
-        help="jsonl: input, prediction, reference; ids: one label id a line (TweetEval).",
+        help="jsonl: input, prediction, target, score, gate weights; ids: one label id a line (TweetEval).",
     ),
     device: str = typer.Option(None, "--device", help="cpu, cuda or cuda:N; by default cuda where there is one."),
     as_json: bool = typer.Option(False, "--json", help="Print JSON instead of a table."),

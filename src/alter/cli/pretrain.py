@@ -47,7 +47,10 @@ def pretrain(
         echo_json(run.results)
         return
     _show(run.results)
-    lines = [f"\nmodel: {run.model}", f"next:  alter train RECIPE model_name_or_path={shlex.quote(str(run.model))} --output-dir RUN"]
+    lines = [
+        f"\nmodel: {run.model}",
+        f"next:  alter train RECIPE model_name_or_path={shlex.quote(str(run.model))} --output-dir RUN",
+    ]
     console().print("\n".join(lines), markup=False, soft_wrap=True)
 
 

@@ -63,6 +63,7 @@ class GateInputs:
         outputs: (x, weights) -> the weighed adapters' output, for gates that look at outputs.
         encoder_BD: mean of the encoder's output, at the sites of a decoder that has an encoder beside it.
         reads_last: whether the token that tells most of a row is the last one of `mask_BS` (decoder-only models), not the first.
+        kept: what gates by row read when a decoder read the prompt, which holds while the answer is written; None outside generation.
     """
 
     x_BSD: torch.Tensor
@@ -72,15 +73,30 @@ class GateInputs:
     outputs: Callable[[torch.Tensor, Weights], torch.Tensor]
     encoder_BD: torch.Tensor | None = None
     reads_last: bool = False
+    kept: dict[str, torch.Tensor] | None = None
 
     @property
     def row_BD(self) -> torch.Tensor:
         """What a gate by row reads: the encoder's mean output, or the mean over the tokens it may look at."""
-        return mean_over_tokens(self.x_BSD, self.mask_BS) if self.encoder_BD is None else self.encoder_BD
+        if self.encoder_BD is not None:
+            return self.encoder_BD
+        return self._keep("row", lambda: mean_over_tokens(self.x_BSD, self.mask_BS))
 
-    def key_token(self, values: torch.Tensor) -> torch.Tensor:
-        """Return `values` (B, S, ...) at the one token that gates by row may read: the first, or the prompt's last; (B, 1, ...)."""
-        return (last_token if self.reads_last else first_token)(values, self.mask_BS)
+    def key_token(self, values: torch.Tensor, *, of: str) -> torch.Tensor:
+        """Return `values` (B, S, ...) at the one token that gates by row may read: the first, or the prompt's last; (B, 1, ...).
+
+        Args:
+            values: what to read there.
+            of: its name, by which it is known again while an answer is written.
+        """
+        return self._keep(of, lambda: (last_token if self.reads_last else first_token)(values, self.mask_BS))
+
+    def _keep(self, name: str, read: Callable[[], torch.Tensor]) -> torch.Tensor:
+        if self.kept is None:
+            return read()
+        if name not in self.kept:
+            self.kept[name] = read()
+        return self.kept[name]
 
 
 def owned_adapters(num_tasks: int, num_adapters: int, num_owned: int) -> torch.Tensor:

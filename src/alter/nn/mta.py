@@ -96,7 +96,7 @@ class MTA(nn.Module):
                 self._site_x = self._weights = None
         assert isinstance(changed, torch.Tensor)
         packing = self._packing
-        return changed.reshape(y.shape) if packing is None else packing.pack(changed)
+        return (changed if packing is None else packing.pack(changed)).reshape(y.shape)
 
     @property
     def _packing(self) -> Packing | None:
@@ -117,7 +117,7 @@ class MTA(nn.Module):
         inputs = self._gate_inputs(x_BSD)
         weights: Weights = self.selector(inputs)
         if self.state.router == "gate":
-            weights = self.gate(replace(inputs, selected=weights))
+            weights = self.gate(replace(inputs, selected=weights, kept=self._kept_reads("gate")))
         if kept is not None and weights.values.dim() == 2:
             # Training saw the whole prompt at once; what it saw there must hold while the answer is written token by token.
             kept[self.position] = weights
@@ -143,7 +143,13 @@ class MTA(nn.Module):
             outputs=self.bank.outputs,
             encoder_BD=None if encoder_BD is None else widen(encoder_BD, num_rows),
             reads_last=self.is_decoder and not has_encoder,
+            kept=self._kept_reads("selector"),
         )
+
+    def _kept_reads(self, role: str) -> dict[str, torch.Tensor] | None:
+        if self.state.kept is None or not self.is_decoder:
+            return None
+        return self.state.kept_reads.setdefault((self.position, role), {})
 
     def selector_weights(self) -> torch.Tensor:
         """Return the selector's weights of every task over task adapters, (T, N); token gates: for a zero input."""

@@ -40,13 +40,20 @@ class Packing:
         """Return each packed token's position within its own row, (R, P)."""
         return self.place_RP % self.index_BS.shape[1]
 
-    def attention_mask(self, dtype: torch.dtype) -> torch.Tensor:
-        """Return what to add to attention scores, (R, 1, P, P): 0 from a token to itself and what stands before it in its row."""
+    def attention_mask(self, dtype: torch.dtype, *, window: int | None = None) -> torch.Tensor:
+        """Return what to add to attention scores, (R, 1, P, P): 0 from a token to itself and what stands before it in its row.
+
+        Args:
+            dtype: of the scores.
+            window: tokens that a token sees, itself included (sliding attention); None: all before it.
+        """
         num_tokens = self.row_RP.shape[1]
         same = self.row_RP.unsqueeze(2) == self.row_RP.unsqueeze(1)
-        before = torch.ones(num_tokens, num_tokens, dtype=torch.bool, device=same.device).tril()
+        seen = torch.ones(num_tokens, num_tokens, dtype=torch.bool, device=same.device).tril()
+        if window is not None:
+            seen = seen.triu(1 - window)
         mask = torch.zeros(same.shape, dtype=dtype, device=same.device)
-        return mask.masked_fill(~(same & before), torch.finfo(dtype).min).unsqueeze(1)
+        return mask.masked_fill(~(same & seen), torch.finfo(dtype).min).unsqueeze(1)
 
     def to(self, device: torch.device) -> Packing:
         """Return the packing on another device."""

@@ -49,6 +49,7 @@ class RoutingState:
         recorded: site position -> dense gate weights of the last pass, (B, E) or (B, S, E), while `recording`.
         kept: site position -> the weights that a decoder's site found when it read the prompt, which hold for the whole answer (gates
             by row); None outside generation.
+        kept_reads: (site position, selector or gate) -> what it read then, for mixtures that differ by token in part.
         encoder_BD: mean of the encoder's output, for the decoder's gates.
         num_rows: rows of the pass, for models that hand their FFNs all rows' tokens as one list.
     """
@@ -59,6 +60,7 @@ class RoutingState:
     recording: bool = False
     recorded: dict[int, torch.Tensor] = field(default_factory=dict)
     kept: dict[int, Weights] | None = None
+    kept_reads: dict[tuple[int, str], dict[str, torch.Tensor]] = field(default_factory=dict)
     encoder_BD: torch.Tensor | None = None
     num_rows: int = 0
 

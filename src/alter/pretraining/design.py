@@ -8,15 +8,11 @@ recipe.encoder_decoder      a pretrained encoder, frozen or not, and a decoder f
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub.errors import StrictDataclassError
-from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
-    AutoModel,
     AutoModelForCausalLM,
     AutoModelForSeq2SeqLM,
     EncoderDecoderModel,
@@ -27,20 +23,23 @@ from transformers import (
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING
 
-from alter.backbones._package import resolve_base
+from alter.backbones._compose import is_composed, read_encoder
+from alter.backbones._load import LOAD_ERRORS, TARGET_TOKENIZER, base_fingerprint, load_base, load_target_tokenizer, resolve_base
 from alter.errors import ConfigError, ModelError, did_you_mean
 from alter.pretraining.corrupt import Noise
 from alter.pretraining.objectives import NextToken, Objective, SpanCorruption
 from alter.pretraining.quiet import first_line, quiet
 from alter.pretraining.recipe import ArchitectureSettings, EncoderDecoderSettings, PretrainRecipe
-from alter.pretraining.tokens import load_tokenizer, sentinel
+from alter.pretraining.tokens import sentinel
 from alter.pretraining.words import WordSpans
 
-TARGET_TOKENIZER = "target_tokenizer"
-"""Folder inside a model folder with the decoder's tokenizer, where it is not the encoder's."""
-LOAD_ERRORS = (OSError, ValueError, RuntimeError, ImportError, KeyError, TypeError, SafetensorError, StrictDataclassError)
+__all__ = ["TARGET_TOKENIZER", "Design", "build_design", "wants_ends"]
+
 NUM_SENTINELS = 100
+"""Sentinels for a base that has none."""
 NO_LIMIT = 10**9
+BUILD_ERRORS = (*LOAD_ERRORS, TypeError, AttributeError, AssertionError)
+"""What transformers raises for a configuration that makes no sense."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +50,8 @@ class Design:
     objective: Objective
     base: str | None
     """What it started from, if not from scratch."""
+    encoder: dict[str, str | None] | None = None
+    """Name, revision and fingerprint of an encoder that the finished model leaves out, if it does."""
 
 
 def wants_ends(recipe: PretrainRecipe) -> bool:
@@ -75,8 +76,7 @@ def build_design(recipe: PretrainRecipe, tokenizer: PreTrainedTokenizerBase | No
     with quiet():
         if recipe.encoder_decoder is not None:
             assert tokenizer is not None
-            model, source = _composed(recipe.encoder_decoder, tokenizer)
-            return Design(model, _words(recipe, model, source, tokenizer), recipe.encoder_decoder.encoder)
+            return _composed(recipe, recipe.encoder_decoder, tokenizer)
         if recipe.model is not None:
             assert tokenizer is not None
             model = _from_scratch(recipe.model, tokenizer)
@@ -95,9 +95,15 @@ def _config(settings: ArchitectureSettings, *, where: str, **more: Any) -> PreTr
         if key not in known:  # transformers would keep any key and read none
             raise ModelError(f"{where}.config: '{settings.architecture}' has no '{key}'; {did_you_mean(key, known)}")
     try:
-        return AutoConfig.for_model(settings.architecture, **{**more, **settings.config})
-    except LOAD_ERRORS as error:
+        config = AutoConfig.for_model(settings.architecture, **{**more, **settings.config})
+    except BUILD_ERRORS as error:
         raise ModelError(f"{where}.config: {first_line(error)}; correct it") from error
+    embedded = getattr(config, "vocab_size", None)
+    if isinstance(embedded, int) and embedded < more.get("vocab_size", 0):
+        raise ModelError(
+            f"{where}.config.vocab_size is {embedded}, but the tokenizer has {more['vocab_size']} tokens; leave it out"
+        )
+    return config
 
 
 def _special(tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
@@ -126,29 +132,29 @@ def _from_scratch(settings: ArchitectureSettings, tokenizer: PreTrainedTokenizer
 def _made(kind: Any, config: PreTrainedConfig, *, where: str) -> PreTrainedModel:
     try:
         model = kind.from_config(config)
-    except LOAD_ERRORS as error:
-        raise ModelError(f"{where}: '{config.model_type}' cannot be built so ({first_line(error)}); correct {where}.config") from error
+    except BUILD_ERRORS as error:
+        raise ModelError(
+            f"{where}: '{config.model_type}' cannot be built so ({first_line(error)}); correct {where}.config"
+        ) from error
     assert isinstance(model, PreTrainedModel)
     return model
 
 
-def _composed(
-    settings: EncoderDecoderSettings, tokenizer: PreTrainedTokenizerBase
-) -> tuple[EncoderDecoderModel, PreTrainedTokenizerBase]:
+def _composed(recipe: PretrainRecipe, settings: EncoderDecoderSettings, tokenizer: PreTrainedTokenizerBase) -> Design:
     special = _special(tokenizer)
-    config = _config(
-        settings.decoder, where="encoder_decoder.decoder", **special, is_decoder=True, add_cross_attention=True
-    )
+    config = _config(settings.decoder, where="encoder_decoder.decoder", **special, is_decoder=True, add_cross_attention=True)
     if not (getattr(config, "is_decoder", False) and getattr(config, "add_cross_attention", False)):
         raise ModelError(
             f"encoder_decoder.decoder: '{settings.decoder.architecture}' cannot look at an encoder's output; choose bert, roberta or gpt2"
         )
-    folder = resolve_base(settings.encoder)
-    encoder = _loaded(AutoModel, settings.encoder, folder, settings.revision)
+    encoder, source = load_base(settings.encoder, revision=settings.revision)
+    if encoder.can_generate():
+        raise ModelError(f"encoder_decoder.encoder: '{settings.encoder}' writes text itself; go on with it as model_name_or_path")
+    named = {"name": settings.encoder, "revision": settings.revision, "fingerprint": base_fingerprint(encoder)}
     decoder = _made(AutoModelForCausalLM, config, where="encoder_decoder.decoder")
     try:
         model = EncoderDecoderModel(encoder=encoder, decoder=decoder)
-    except LOAD_ERRORS as error:
+    except BUILD_ERRORS as error:
         raise ModelError(f"encoder_decoder: encoder and decoder do not go together ({first_line(error)})") from error
     for part in (model.config, model.generation_config):
         part.decoder_start_token_id = tokenizer.pad_token_id
@@ -156,56 +162,35 @@ def _composed(
     model.config.vocab_size = config.vocab_size
     if settings.freeze_encoder:
         model.encoder.requires_grad_(False)
-    return model, load_tokenizer(folder)
+    objective = _words(recipe, model, source, tokenizer)
+    return Design(model, objective, settings.encoder, None if settings.save_encoder else named)
 
 
 def _continued(recipe: PretrainRecipe, name: str) -> Design:
-    folder = resolve_base(name)
-    try:
-        config = AutoConfig.from_pretrained(folder, revision=recipe.revision, trust_remote_code=False)
-    except LOAD_ERRORS as error:
-        raise ModelError(f"{name}: config.json cannot be read ({first_line(error)}); give a local folder or a hub id") from error
-    masked = type(config) in MODEL_FOR_MASKED_LM_MAPPING and not config.is_encoder_decoder
-    if masked and not getattr(config, "is_decoder", False):
-        raise ModelError(f"{name}: an encoder ('{config.model_type}') cannot be pretrained here; choose an encoder-decoder or a decoder")
-    kind = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
-    model = _loaded(kind, name, folder, recipe.revision)
-    tokenizer = load_tokenizer(folder)
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token
+    model, tokenizer = load_base(name, revision=recipe.revision)
+    if not model.can_generate():
+        kind = model.config.model_type
+        raise ModelError(f"{name}: an encoder ('{kind}') cannot be pretrained here; choose an encoder-decoder or a decoder")
     if isinstance(model, EncoderDecoderModel):
-        target = load_tokenizer(str(Path(folder) / TARGET_TOKENIZER)) if (Path(folder) / TARGET_TOKENIZER).is_dir() else tokenizer
-        return Design(model, _words(recipe, model, tokenizer, target), name)
-    if config.is_encoder_decoder and sentinel(0) not in tokenizer.get_vocab():
+        target = load_target_tokenizer(name, revision=recipe.revision) or tokenizer
+        folder = resolve_base(name)
+        encoder = read_encoder(folder) if is_composed(folder) else None
+        if encoder is not None:  # it stays what its name says
+            model.encoder.requires_grad_(False)
+        return Design(model, _words(recipe, model, tokenizer, target), name, encoder)
+    if model.config.is_encoder_decoder and sentinel(0) not in tokenizer.get_vocab():
         tokenizer.add_tokens([sentinel(number) for number in range(NUM_SENTINELS)], special_tokens=True)
-        if len(tokenizer) > model.get_input_embeddings().weight.shape[0]:
+        if len(tokenizer) > model.config.vocab_size:
             model.resize_token_embeddings(len(tokenizer))
     return Design(model, _objective(recipe, model, tokenizer), name)
-
-
-def _loaded(kind: Any, name: str, folder: str, revision: str | None) -> PreTrainedModel:
-    try:
-        model, info = kind.from_pretrained(
-            folder,
-            revision=revision,
-            dtype=torch.float32,
-            use_safetensors=True,
-            trust_remote_code=False,
-            output_loading_info=True,
-        )
-    except LOAD_ERRORS as error:
-        raise ModelError(f"{name}: the model cannot be loaded ({first_line(error)}); check config.json and model.safetensors") from error
-    missing = sorted(key for key in info["missing_keys"] if "pooler." not in key)
-    if missing:
-        raise ModelError(f"{name}: {len(missing)} tensors are missing from the weights, e.g. {missing[0]}; copy the model again")
-    assert isinstance(model, PreTrainedModel)
-    return model
 
 
 def _objective(recipe: PretrainRecipe, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Objective:
     wanted = "span_corruption" if model.config.is_encoder_decoder else "next_token"
     if recipe.objective not in (None, wanted):
-        raise ConfigError(f"objective is {recipe.objective}, but a '{model.config.model_type}' model learns {wanted}; leave it out")
+        raise ConfigError(
+            f"objective is {recipe.objective}, but a '{model.config.model_type}' model learns {wanted}; leave it out"
+        )
     _check_length(recipe, model.config)
     if wanted == "next_token":
         return NextToken(tokenizer, length=recipe.max_length)
@@ -216,9 +201,9 @@ def _objective(recipe: PretrainRecipe, model: PreTrainedModel, tokenizer: PreTra
 def _words(
     recipe: PretrainRecipe, model: EncoderDecoderModel, source: PreTrainedTokenizerBase, target: PreTrainedTokenizerBase
 ) -> Objective:
-    _check_length(recipe, model.config.encoder)
+    _check_length(recipe, model.encoder.config)
     noise = Noise(recipe.noise_density, recipe.mean_noise_span_length)
-    return WordSpans(source, target, noise=noise, length=recipe.max_length, longest_target=_positions(model.config.decoder))
+    return WordSpans(source, target, noise=noise, length=recipe.max_length, longest_target=_positions(model.decoder.config))
 
 
 def _check_length(recipe: PretrainRecipe, config: PreTrainedConfig) -> None:

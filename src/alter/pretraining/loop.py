@@ -26,7 +26,7 @@ from alter.pretraining.objectives import target_characters
 from alter.pretraining.observer import HeldOut, PretrainObserver, PretrainReport
 from alter.pretraining.progress import STAGE, PretrainProgress, load_pretrain_progress
 from alter.pretraining.recipe import PretrainRecipe
-from alter.pretraining.schedule import build_adamw, rate_at, share_done
+from alter.pretraining.schedule import build_adamw, rate_at, set_rates, share_done
 from alter.pretraining.text import Documents
 from alter.tensors import load_tensors
 from alter.training.journal import Journal
@@ -79,7 +79,7 @@ class Pretrainer:
         self.causal = not self.model.config.is_encoder_decoder
         self.pad = _id(self.objective.source.pad_token_id)
         self.best: dict[str, torch.Tensor] = {}
-        self.optimizer: torch.optim.Optimizer = build_adamw(self.changing, recipe.train)
+        self.optimizer: torch.optim.Optimizer = build_adamw(self.changing.values(), recipe.train)
         self.loss_sum = torch.zeros((), dtype=torch.float64)
         self.loss_tokens = 0
         self.progress = PretrainProgress(num_processes=self.accelerator.num_processes, rows_digest=digest)
@@ -149,8 +149,7 @@ class Pretrainer:
         if accelerator.num_processes > 1:
             totals = accelerator.reduce(torch.tensor([num_targets, num_tokens], device=accelerator.device), "sum")
             num_targets, num_tokens = (int(total) for total in totals)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate * group.get("scale", 1.0)
+        set_rates(self.optimizer, rate, self.settings)
         self.summed.train(self.settings.dropout)
         for position, batch in enumerate(batches):
             last = position == len(batches) - 1

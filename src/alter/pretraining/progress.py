@@ -46,7 +46,9 @@ def load_pretrain_progress(folder: Path) -> PretrainProgress:
         content = json.loads(path.read_text(encoding="utf-8"))
         seen = content.get("format") if isinstance(content, dict) else None
         if seen != FORMAT:
-            raise CheckpointError(f"{path}: format {seen!r}, this version reads format {FORMAT}; resume with the version that wrote it")
+            raise CheckpointError(
+                f"{path}: format {seen!r}, this version reads format {FORMAT}; resume with the version that wrote it"
+            )
         return parse(PretrainProgress, content, where=str(path))
     except (OSError, ValueError, ConfigError) as error:
         raise CheckpointError(f"{path}: cannot be read ({error}); delete {folder} to resume from an earlier checkpoint") from None

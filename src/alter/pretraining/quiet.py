@@ -11,8 +11,11 @@ from transformers.utils import logging as transformers_logging
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of an error, to put into a message of ours."""
-    return (str(error).strip() or type(error).__name__).split("\n", 1)[0].rstrip(".")
+    """Return what an error says first, on one line, to put into a message of ours."""
+    lines = (str(error).strip() or type(error).__name__).split("\n")
+    # Some begin with a heading that ends in a colon.
+    shown = lines[:2] if lines[0].rstrip().endswith(":") else lines[:1]
+    return " ".join(line.strip() for line in shown).rstrip(".")
 
 
 @contextmanager

@@ -35,8 +35,19 @@ class EncoderDecoderSettings(Settings):
     """Branch, tag or commit of a hub encoder."""
     freeze_encoder: bool = True
     """Train the decoder alone."""
+    save_encoder: bool = True
+    """Write the encoder's weights into the finished model too. Without them the folder is small, names its encoder and needs it:
+    `alter` puts the two together, transformers by itself does not."""
     decoder: ArchitectureSettings
     """The decoder, e.g. of architecture `bert`."""
+
+    @pydantic.model_validator(mode="after")
+    def _saves_what_it_trains(self) -> EncoderDecoderSettings:
+        if not (self.freeze_encoder or self.save_encoder):
+            raise ValueError(
+                "save_encoder: false would lose an encoder that is trained; set freeze_encoder or save_encoder to true"
+            )
+        return self
 
 
 class TokenizerTraining(Settings):
@@ -107,8 +118,9 @@ class PretrainSettings(Settings):
     """Shape of the decay over the run, which is as long as max_steps or max_seconds, whichever ends it."""
     warmup_steps: int = pydantic.Field(default=100, ge=0)
     """Steps over which the rate rises from 0."""
-    optimizer: Literal["adamw"] = "adamw"
-    """The optimizer."""
+    optimizer: Literal["adamw", "adamw_scaled"] = "adamw"
+    """`adamw_scaled` multiplies each tensor's rate by the root mean square of its values, as T5's own optimizer did: T5 starts with
+    embeddings some twenty times as large as its matrices, and one rate cannot fit both. Its learning rates are around 2e-2."""
     weight_decay: float = pydantic.Field(default=0.01, ge=0)
     """AdamW's weight decay; biases and norms are exempt."""
     adam_beta2: float = pydantic.Field(default=0.98, gt=0, lt=1)

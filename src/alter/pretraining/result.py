@@ -12,10 +12,11 @@ from typing import Any
 import torch
 import yaml
 from safetensors import SafetensorError
-from transformers import PreTrainedModel
+from torch import nn
+from transformers import EncoderDecoderModel
 
+from alter.backbones._compose import ENCODER, save_without_encoder
 from alter.pretraining.design import TARGET_TOKENIZER, Design
-from alter.pretraining.objectives import Objective
 from alter.pretraining.progress import PretrainProgress
 from alter.pretraining.quiet import quiet
 from alter.pretraining.recipe import PretrainRecipe
@@ -33,9 +34,7 @@ class Text:
     validation: Sequence[Path]
 
 
-def results_of(
-    recipe: PretrainRecipe, design: Design, progress: PretrainProgress, environment: dict[str, str]
-) -> dict[str, Any]:
+def results_of(recipe: PretrainRecipe, design: Design, progress: PretrainProgress, environment: dict[str, str]) -> dict[str, Any]:
     """Return what results.json holds."""
     trainable = sum(parameter.numel() for parameter in design.model.parameters() if parameter.requires_grad)
     return {
@@ -69,12 +68,13 @@ def save_results(results: dict[str, Any], path: Path) -> None:
         raise write_error(error, path) from error
 
 
-def save_model(model: PreTrainedModel, objective: Objective, folder: Path, *, dtype: str, card: str) -> None:
-    """Write a model folder that transformers loads: weights, configuration, tokenizer, card.
+def save_model(design: Design, folder: Path, *, dtype: str, card: str) -> None:
+    """Write a model folder: weights, configuration, tokenizer, card.
 
     Raises:
         TrainingError: the disk is full; what was there before is untouched.
     """
+    objective = design.objective
     draft = folder.with_name(f".{folder.name}.{os.getpid()}")
     old = draft.with_name(f"{draft.name}.old")
     for left in (draft, old):
@@ -82,7 +82,7 @@ def save_model(model: PreTrainedModel, objective: Objective, folder: Path, *, dt
     try:
         draft.mkdir(parents=True)
         with quiet():
-            model.to(getattr(torch, dtype)).save_pretrained(str(draft))
+            _save_weights(design, draft, getattr(torch, dtype))
             objective.source.save_pretrained(str(draft))
             if objective.target is not objective.source:
                 objective.target.save_pretrained(str(draft / TARGET_TOKENIZER))
@@ -96,6 +96,17 @@ def save_model(model: PreTrainedModel, objective: Objective, folder: Path, *, dt
         shutil.rmtree(draft, ignore_errors=True)
         raise write_error(error, folder) from error
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _save_weights(design: Design, folder: Path, dtype: torch.dtype) -> None:
+    if design.encoder is None:
+        model: nn.Module = design.model
+        model.to(dtype)
+        design.model.save_pretrained(str(folder))
+        return
+    assert isinstance(design.model, EncoderDecoderModel)
+    save_without_encoder(design.model, folder, dtype=dtype)
+    write_json(design.encoder, folder / ENCODER)
 
 
 def model_card(recipe: PretrainRecipe, text: Text, results: dict[str, Any]) -> str:

@@ -74,7 +74,9 @@ def pretrain(
         AlterError: anything a user can mend; see `alter.errors`.
     """
     if isinstance(recipe, PretrainRecipe) and overrides:
-        raise ConfigError("pretrain got a resolved recipe and overrides; hand the overrides to load_pretrain_recipe(path, overrides)")
+        raise ConfigError(
+            "pretrain got a resolved recipe and overrides; hand the overrides to load_pretrain_recipe(path, overrides)"
+        )
     resolved = recipe if isinstance(recipe, PretrainRecipe) else load_pretrain_recipe(recipe, list(overrides))
     text = Text(train=find_files(resolved.source.train), validation=find_files(resolved.source.validation))
     # Processes without an accelerator find each other (gloo) only where accelerate is told that there is none.
@@ -114,7 +116,7 @@ def _pretrain(
     results = results_of(recipe, design, progress, {**environment(), "precision": precision})
     if state.is_main_process:
         card = model_card(recipe, text, results)
-        save_model(design.model, design.objective, folder / "model", dtype=recipe.save_dtype, card=card)
+        save_model(design, folder / "model", dtype=recipe.save_dtype, card=card)
         save_results(results, folder / RESULTS)
     state.wait_for_everyone()
     return results

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 import torch
 from torch import nn
 
 from alter.pretraining.recipe import PretrainSettings
+
+LEAST_SIZE = 1e-3
+"""A tensor that starts at nothing must still move."""
 
 
 def share_done(settings: PretrainSettings, *, step: int, seconds: float) -> float:
@@ -30,11 +34,23 @@ def rate_at(settings: PretrainSettings, *, step: int, share: float) -> float:
     return settings.learning_rate * rising * shape
 
 
-def build_adamw(parameters: dict[str, nn.Parameter], settings: PretrainSettings) -> torch.optim.AdamW:
+def build_adamw(parameters: Iterable[nn.Parameter], settings: PretrainSettings) -> torch.optim.AdamW:
     """Return AdamW; biases and norms, which have one dimension, do not decay."""
-    groups = []
-    for decayed in (True, False):
-        chosen = [parameter for parameter in parameters.values() if (parameter.dim() > 1) == decayed]
-        if chosen:
-            groups.append({"params": chosen, "weight_decay": settings.weight_decay if decayed else 0.0})
-    return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=(0.9, settings.adam_beta2))
+    scaled = settings.optimizer == "adamw_scaled"
+    groups: dict[tuple[bool, int], list[nn.Parameter]] = {}
+    for number, parameter in enumerate(parameters):
+        groups.setdefault((parameter.dim() > 1, number if scaled else 0), []).append(parameter)
+    decays = [
+        {"params": members, "weight_decay": settings.weight_decay if decayed else 0.0} for (decayed, _), members in groups.items()
+    ]
+    return torch.optim.AdamW(decays, lr=settings.learning_rate, betas=(0.9, settings.adam_beta2))
+
+
+def set_rates(optimizer: torch.optim.Optimizer, rate: float, settings: PretrainSettings) -> None:
+    """Set the learning rate of the next step; a scaled one is as large as the tensor's values (Adafactor, arXiv 1804.04235)."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+        if settings.optimizer == "adamw_scaled":
+            [parameter] = group["params"]
+            size = float(parameter.detach().norm()) / math.sqrt(parameter.numel())
+            group["lr"] = rate * max(LEAST_SIZE, size)

@@ -12,7 +12,7 @@ import itertools
 import lzma
 import random
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Literal
 
@@ -65,19 +65,18 @@ def read_documents(path: Path, separator: Separator) -> Iterator[str]:
     Raises:
         DataError: the file cannot be read, is damaged or is not UTF-8.
     """
-    number = 0
+    lines = _Lines()
     try:
         with _opened(path) as stream:
-            lines = _counted_lines(stream)
-            for number, document in _DOCUMENTS[separator](lines):
+            for document in _DOCUMENTS[separator](lines.of(stream)):
                 if document.strip():
                     yield document
     except UnicodeDecodeError as error:
         raise DataError(
-            f"{path}: not UTF-8 text ({error.reason}, after line {number}); save it as UTF-8, or take it out of source"
+            f"{path}: not UTF-8 text ({error.reason}, after line {lines.number}); save it as UTF-8, or take it out of source"
         ) from None
     except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
-        raise DataError(f"{path}: cannot be read ({error}, after line {number}); copy or download it again") from None
+        raise DataError(f"{path}: cannot be read ({error}, after line {lines.number}); copy or download it again") from None
 
 
 def _opened(path: Path) -> IO[str]:
@@ -89,39 +88,43 @@ def _opened(path: Path) -> IO[str]:
     return path.open(encoding="utf-8-sig")
 
 
-def _counted_lines(stream: IO[str]) -> Iterator[tuple[int, str]]:
-    """Yield (number, line); a line without end comes in parts."""
-    number = 0
-    while line := stream.readline(LONGEST):
-        number += line.endswith("\n")
-        yield number, line
+class _Lines:
+    """Counts the lines of a file; a line without end comes in parts."""
+
+    def __init__(self) -> None:
+        self.number = 0
+
+    def of(self, stream: IO[str]) -> Iterator[str]:
+        while line := stream.readline(LONGEST):
+            self.number += line.endswith("\n")
+            yield line
 
 
-def _by_line(lines: Iterator[tuple[int, str]]) -> Iterator[tuple[int, str]]:
-    for number, line in lines:
-        yield number, line.rstrip("\n")
+def _by_line(lines: Iterable[str]) -> Iterator[str]:
+    for line in lines:
+        yield line.rstrip("\n")
 
 
-def _by_blank_line(lines: Iterator[tuple[int, str]]) -> Iterator[tuple[int, str]]:
+def _by_blank_line(lines: Iterable[str]) -> Iterator[str]:
     return _joined(lines, ends_at_blank=True)
 
 
-def _by_file(lines: Iterator[tuple[int, str]]) -> Iterator[tuple[int, str]]:
+def _by_file(lines: Iterable[str]) -> Iterator[str]:
     return _joined(lines, ends_at_blank=False)
 
 
-def _joined(lines: Iterator[tuple[int, str]], *, ends_at_blank: bool) -> Iterator[tuple[int, str]]:
-    number, length, held = 0, 0, list[str]()
-    for number, line in lines:
+def _joined(lines: Iterable[str], *, ends_at_blank: bool) -> Iterator[str]:
+    length, held = 0, list[str]()
+    for line in lines:
         ended = ends_at_blank and not line.strip()
         if held and (ended or length + len(line) > LONGEST):
-            yield number, "".join(held).rstrip("\n")
+            yield "".join(held).rstrip("\n")
             length, held = 0, []
         if not ended:
             held.append(line)
             length += len(line)
     if held:
-        yield number, "".join(held).rstrip("\n")
+        yield "".join(held).rstrip("\n")
 
 
 _DOCUMENTS = {"blank_line": _by_blank_line, "line": _by_line, "file": _by_file}

@@ -36,7 +36,7 @@ ALIASES: dict[str, tuple[str, ...]] = {
 
 
 def canonical(values: Mapping[str, Any], spec: TaskSpec, *, place: str = "", for_prediction: bool = False) -> dict[str, Any]:
-    """Return a row's columns, and beside them `text`, `text_pair`, `label` and `task_name` as far as the row has them.
+    """Return a row's columns, and beside them our names (`ALIASES`) as far as the row has them.
 
     Args:
         values: the row.
@@ -393,7 +393,8 @@ def _conversation(given: Any, at: str) -> tuple[tuple[tuple[str, str], ...], str
         role, content = (message.get("role"), message.get("content")) if isinstance(message, dict) else (None, None)
         if role not in ("system", "user", "assistant", "tool") or not isinstance(content, str) or not content.strip():
             raise DataError(
-                f"{at}: messages[{position}] is {message!r}; a message is {{'role': 'system' | 'user' | 'assistant', 'content': text}}"
+                f"{at}: messages[{position}] is {message!r}; a message is {{'role': 'system' | 'user' | 'assistant' | 'tool', "
+                f"'content': text}}"
             )
         messages.append((role, content))
     answer = messages.pop()[1] if messages and messages[-1][0] == "assistant" else None

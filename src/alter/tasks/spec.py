@@ -46,7 +46,7 @@ class GenerationSettings(Settings):
     """How a model that writes text decodes it; the names and meanings are transformers'."""
 
     max_new_tokens: int | None = pydantic.Field(default=None, ge=1)
-    """Longest answer in tokens; by default the recipe's max_target_length."""
+    """Longest answer in tokens; by default, and at most, the recipe's max_target_length."""
     num_beams: int = pydantic.Field(default=1, ge=1)
     """Beams of beam search; 1 is greedy decoding (or sampling)."""
     length_penalty: float = 1.0
@@ -100,7 +100,7 @@ class TaskSpec(Settings):
     """Write the input as a user's message, in the chat template of the base model's tokenizer (models that write). Rows with a
     `messages` column (a list of role and content) are taken as they are, the last assistant's message being the target."""
     system: str | None = None
-    """Jinja template of the system message before it (chat)."""
+    """Jinja template of the system message before it (chat); rows with `messages` bring their own."""
     labels: list[str] | None = None
     """The allowed labels, in the order of their ids; by default those of the training rows, sorted."""
     decoding: Literal["rank", "generate"] = "rank"

@@ -59,14 +59,14 @@ def _what(config: AlterConfig, results: Results) -> str:
 
 
 def _task_table(config: AlterConfig, results: Results) -> list[str]:
-    rows = ["| task | labels | metric | validation | test |", "|---|---|---|---|---|"]
+    rows = ["| task | answers | metric | validation | test |", "|---|---|---|---|---|"]
     for task in config.tasks:
         cells = []
         for split in ("validation", "test"):
             scores = results.splits.get(split)
             score = scores.tasks.get(task.name) if scores else None
             cells.append(f"{score.score:.1f} ({score.num_examples} rows)" if score else "-")
-        labels = "a number" if task.kind == "regression" else _short(task.labels or [])
+        labels = {"regression": "a number", "generation": "text"}.get(task.kind) or _short(task.labels or [])
         rows.append(f"| {task.name} | {labels} | {task.primary_metric} | {cells[0]} | {cells[1]} |")
     return rows
 

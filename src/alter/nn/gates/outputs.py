@@ -44,7 +44,7 @@ class OutputsGate(nn.Module):
         selected = inputs.selected
         assert selected is not None
         num_rows, num_options = inputs.x_BSD.shape[0], self.num_shared + 1
-        first_B1D = inputs.key_token(inputs.x_BSD)
+        first_B1D = inputs.key_token(inputs.x_BSD, of="x")
         options = self._options(_at_key_token(selected, inputs))
         outputs = inputs.outputs(first_B1D.repeat_interleave(num_options, dim=0), options)
         gates_BG = torch.softmax(self.out(torch.relu(self.hidden(outputs.reshape(num_rows, -1)))), dim=-1)
@@ -74,8 +74,8 @@ class OutputsGate(nn.Module):
 def _at_key_token(selected: Weights, inputs: GateInputs) -> Weights:
     """Return the selector's weights at the token that the gate reads, (B, K), where they differ by token."""
     values, index = selected.values, selected.index
-    values = values if values.dim() == 2 else inputs.key_token(values)[:, 0]
-    index = index if index is None or index.dim() == 2 else inputs.key_token(index)[:, 0]
+    values = values if values.dim() == 2 else inputs.key_token(values, of="values")[:, 0]
+    index = index if index is None or index.dim() == 2 else inputs.key_token(index, of="index")[:, 0]
     return Weights(values=values, index=index)
 
 
