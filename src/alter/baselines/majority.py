@@ -1,4 +1,4 @@
-"""The most frequent training label for every row; for regression, the mean of the training numbers.
+"""The most frequent training label or text for every row; for regression, the mean of the training numbers.
 
 It reads no text, so what it scores is what a task's label distribution gives away for free. Of equally frequent labels the first
 in sorted order wins, whatever the order of the rows.

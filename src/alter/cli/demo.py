@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 HEADINGS = {"majority": "majority class", "tfidf": "TF-IDF", "stage1": "stage 1", "stage2": "stage 2"}
 SHADES = " .:-=+*#%@"
+NUM_WRITTEN = 6
 
 
 def demo(
@@ -23,12 +24,15 @@ def demo(
     overrides: list[str] = typer.Option(
         None, "--set", metavar="KEY.PATH=VALUE", help="A setting over the example's; may be repeated."
     ),
+    writing_overrides: list[str] = typer.Option(
+        None, "--set-writing", metavar="KEY.PATH=VALUE", help="The same for its second part, the subject lines."
+    ),
     again: bool = typer.Option(False, "--again", help="Delete an earlier example in --output-dir and start over."),
     as_json: bool = typer.Option(False, "--json", help="Print results.json instead of tables."),
 ) -> None:
-    """Train one 22M-parameter encoder on six help-desk tasks in two stages, and show what each stage is worth."""
+    """Train one 22M-parameter encoder on six help-desk tasks in two stages, then a small model that writes subject lines."""
     from alter.cli.progress import TerminalProgress
-    from alter.demo.run import run_demo
+    from alter.demo.run import run_demo, run_writing
 
     notes().print("help-desk tickets: 400 to learn from, 100 to choose by, 120 unseen to score on; six tasks over each")
     started = time.monotonic()
@@ -41,12 +45,24 @@ def demo(
     )
     for split, scores in run.results.splits.items():
         warn_of_cut_texts(split, scores)
+    first_part = time.monotonic() - started
+    notes().print("the same tickets, a subject line for each: a model that writes")
+    started = time.monotonic()
+    writing = run_writing(
+        output_dir.with_name(f"{output_dir.name}-writing"),
+        overrides=list(writing_overrides or []),
+        again=again,
+        observer=TerminalProgress(notes()),
+        told=lambda text: notes().print(text),
+    )
     if as_json:
         import json
 
-        echo_json(json.loads((run.folder / "results.json").read_text(encoding="utf-8")))
+        parts = [json.loads((part.folder / "results.json").read_text(encoding="utf-8")) for part in (run, writing)]
+        echo_json({**parts[0], "writing": parts[1]})
         return
-    _show(run.folder, run.results, seconds=time.monotonic() - started)
+    _show_writing(writing.folder, writing.results, seconds=time.monotonic() - started)
+    _show(run.folder, run.results, seconds=first_part)
 
 
 def _show(folder: Path, results: Results, *, seconds: float) -> None:
@@ -75,6 +91,36 @@ def _show(folder: Path, results: Results, *, seconds: float) -> None:
         f"       alter evaluate {run} --split test --predictions-dir {predictions}",
     ]
     console().print("\n".join(lines), markup=False, soft_wrap=True)
+
+
+def _show_writing(folder: Path, results: Results, *, seconds: float) -> None:
+    """Show scores, and what the model writes for tickets it has not seen beside what a person wrote."""
+    from alter.demo.run import TICKETS, stage_scores
+    from alter.predict import load
+    from alter.tasks.source import read_rows
+
+    columns = stage_scores(results)
+    headings = ["task", *({"tfidf": "nearest / first words"}.get(name, HEADINGS[name]) for name in columns)]
+    rows = [[task, *(f"{scores[task]:.1f}" for scores in columns.values())] for task in results.splits["test"].tasks]
+    console().print(table("test ROUGE-L in percent, 120 unseen tickets", headings, rows))
+    unseen = [row.values for row in list(read_rows(TICKETS / "test.jsonl"))[:NUM_WRITTEN]]
+    written = load(folder).predict("subject", [str(row["text"]) for row in unseen])
+    shown = [
+        [_short(str(row["text"])), str(row["subject"]), prediction.text or ""]
+        for row, prediction in zip(unseen, written, strict=True)
+    ]
+    console().print(table("subject lines", ["ticket", "a person's", "the model's"], shown, left=3))
+    trained = sum(stage.seconds for stage in results.stages.values())
+    console().print(
+        f"released: {results.released}; training took {trained:.0f} s of {seconds:.0f} s; files: {folder}\n",
+        markup=False,
+        soft_wrap=True,
+    )
+
+
+def _short(text: str) -> str:
+    folded = " ".join(text.split())
+    return folded if len(folded) <= 60 else f"{folded[:57]}..."
 
 
 def _show_gates(folder: Path) -> None:

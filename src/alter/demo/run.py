@@ -8,7 +8,7 @@ from pathlib import Path
 
 from alter.baselines import BASELINES
 from alter.errors import ConfigError
-from alter.evaluation import score_task, split_scores
+from alter.evaluation import Reference, score_task, split_scores
 from alter.recipe import Recipe, load_recipe
 from alter.results import Results, SplitScores, TaskScore, write_results
 from alter.tasks.read import SPLITS
@@ -20,6 +20,7 @@ from alter.training.run import Run, train
 from alter.training.rundir import RESULTS, RunDirectory
 
 RECIPE = Path(__file__).parent / "recipe.yaml"
+WRITING = RECIPE.with_name("writing.yaml")
 TICKETS = RECIPE.parent / "tickets"
 LOCK = ".lock"
 YARDSTICKS = ("majority", "tfidf")
@@ -51,14 +52,33 @@ def run_demo(
         ConfigError: `again` was asked for a folder that holds no run of the example.
         CheckpointError: another process is training there.
     """
-    folder = Path(output_dir)
-    recipe = demo_recipe(overrides)
+    return _run(demo_recipe(overrides), Path(output_dir), again=again, observer=observer, told=told)
+
+
+def writing_recipe(overrides: list[str] | None = None) -> Recipe:
+    """Return the recipe of the example's second part: a text to write."""
+    return load_recipe(WRITING, overrides)
+
+
+def run_writing(
+    output_dir: str | Path,
+    *,
+    overrides: list[str] | None = None,
+    again: bool = False,
+    observer: Observer | None = None,
+    told: Callable[[str], None] = lambda message: None,
+) -> Run:
+    """Run the example's second part, a model that writes subject lines; see `run_demo`."""
+    return _run(writing_recipe(overrides), Path(output_dir), again=again, observer=observer, told=told)
+
+
+def _run(recipe: Recipe, folder: Path, *, again: bool, observer: Observer | None, told: Callable[[str], None]) -> Run:
     if again and folder.exists():
         _delete(folder)
     run = train(recipe, output_dir=folder, resume=(folder / "recipe.yaml").exists(), observer=observer)
     if run.results.baselines:
         return run
-    told("measuring the yardsticks: majority class, TF-IDF with logistic regression")
+    told("measuring the yardsticks: majority, TF-IDF")
     results = run.results.model_copy(update={"baselines": yardsticks(recipe)})
     try:
         write_results(results, folder / RESULTS)
@@ -117,7 +137,9 @@ def _fit_and_score(rows: Rows, yardstick: str, *, seed: int) -> dict[str, SplitS
         answers = iter(fit_predict(spec, splits["train"], splits["validation"], inputs, seed=seed))
         for split in ("validation", "test"):
             given = [next(answers) for _ in splits[split]]
-            references = [example.label for example in splits[split] if example.label is not None]
+            references: list[Reference] = [
+                list(example.references) or example.label for example in splits[split] if example.label is not None
+            ]
             if references:
                 scored[split][spec.name] = score_task(spec, given, references)
     specs = {spec.name: spec for spec in rows.specs}
@@ -133,4 +155,4 @@ def stage_scores(results: Results) -> dict[str, dict[str, float]]:
     return columns
 
 
-__all__ = ["RECIPE", "demo_recipe", "run_demo", "stage_scores", "yardsticks"]
+__all__ = ["RECIPE", "demo_recipe", "run_demo", "run_writing", "stage_scores", "writing_recipe", "yardsticks"]
