@@ -9,11 +9,11 @@ STAMP := $(VENV)/.alter-setup
 setup: $(STAMP)
 
 # torch comes first and alone: constraints.txt pins it to a build for CPUs where pip is set up to find one.
-$(STAMP): pyproject.toml constraints.txt
+$(STAMP): pyproject.toml constraints.txt packages/alter-mini/pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "alter needs Python 3.11 or newer: make setup PYTHON=python3.11")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt torch
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]' -e packages/alter-mini
 	touch $(STAMP)
 
 check: $(STAMP)

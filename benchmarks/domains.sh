@@ -1,17 +1,18 @@
 #!/usr/bin/env bash
-# The domain tables of docs/results.md: benchmarks/domains.sh OUTPUT_DIR "DOMAINS" "PRESETS" "SEEDS"
+# The domain tables of docs/results.md: benchmarks/domains.sh OUTPUT_DIR "DOMAINS" "PRESETS" "SEEDS" [RANDOM_BASE]
+# RANDOM_BASE: a folder of benchmarks/random_base.py, for the control whose base has random weights.
 #   ALTER_DATA=... benchmarks/domains.sh runs/domains "social assistant nlu" "alter-lite alter" "0 1 2"
 # Runs that have finished are kept; an interrupted one goes on.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-out=$1 domains=$2 presets=$3 seeds=$4
+out=$1 domains=$2 presets=$3 seeds=$4 random=${5:-}
 for preset in $presets; do
   for domain in $domains; do
     for seed in $seeds; do
-      run="$out/$domain-$preset-seed$seed"
+      run="$out/$domain-$preset${random:+-random}-seed$seed"
       resume=$([ -e "$run/recipe.yaml" ] && echo --resume || true)
       python -m alter train "recipes/$domain.yaml" "preset=$preset" "seed=$seed" train.mixed_precision=auto train.test_stages=released \
-        --output-dir "$run" $resume
+        ${random:+"model_name_or_path=$random"} --output-dir "$run" $resume
     done
   done
 done

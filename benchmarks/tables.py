@@ -2,7 +2,8 @@
 
     python benchmarks/tables.py runs/domains
 
-Reads only results files: <domain>-<preset>-seed<N>/results.json and <domain>-yardsticks-seed<N>.json.
+Reads only results files: <domain>-<preset>-seed<N>/results.json and <domain>-yardsticks-seed<N>.json; <preset>-random is the control
+whose base model has random weights (benchmarks/random_base.py).
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import yaml
 
 from alter.results import Results, read_results
 
-RUN = re.compile(r"^(?P<domain>[a-z]+)-(?P<preset>alter|alter-lite)-seed(?P<seed>\d+)$")
+RUN = re.compile(r"^(?P<domain>[a-z]+)-(?P<preset>(alter|alter-lite)(-random)?)-seed(?P<seed>\d+)$")
 HERE = Path(__file__).parent
 
 

@@ -46,7 +46,7 @@ class MTAOutput(ModelOutput):
         loss: mean over the rows that count, where labels were given; 0 where none counts.
         logits: (B, C), -inf where a row's task has no such output; None without heads. Models that write: (B, T, V), of the next token.
         losses: (B,), where labels were given; 0 for rows that do not count. Models that write: each row's mean over its tokens.
-        token_losses: (B, T), models that write; where labels were given, 0 where none is.
+        token_losses: (B, T), models that write; where labels were given, 0 where none is. Decoder-only: of the last T tokens.
         last_hidden_state: (B, S, D), encoders.
     """
 
@@ -219,7 +219,8 @@ class MTAModel(nn.Module):
             return MTAOutput(logits=logits_BTV)
         predicted_BTV, wanted_BT = logits_BTV, labels_BT
         if self.kind == "decoder":  # a token's output predicts the next one
-            predicted_BTV, wanted_BT = logits_BTV[:, :-1], labels_BT[:, 1:]
+            predicted_BTV = logits_BTV[:, :-1]
+            wanted_BT = labels_BT[:, labels_BT.shape[1] - predicted_BTV.shape[1] :]
         losses_BT = token_losses(predicted_BTV, wanted_BT, label_smoothing=self.label_smoothing if self.training else 0.0)
         losses_B = mean_over_targets(losses_BT, wanted_BT)
         num_counted = (wanted_BT != NOT_A_CLASS).any(-1).sum()
@@ -235,14 +236,30 @@ class MTAModel(nn.Module):
         given: dict[str, Any],
     ) -> torch.Tensor:
         if labels_BT is not None and "decoder_input_ids" not in given:
-            shift: Any = self.backbone.prepare_decoder_input_ids_from_labels
-            given = {**given, "decoder_input_ids": shift(labels=labels_BT)}
+            given = {**given, "decoder_input_ids": self._shifted(labels_BT)}
         with self._routed(Route(task_ids_B=task_ids, mask_BS=mask_BS)):
             if (outputs := given.get("encoder_outputs")) is not None:
                 self.state.encoder_BD = mean_over_tokens(outputs[0], mask_BS)
             logits = self.backbone(input_ids=input_ids, attention_mask=mask_BS, use_cache=False, **given).logits
         assert isinstance(logits, torch.Tensor)
         return logits
+
+    def _shifted(self, labels_BT: torch.Tensor) -> torch.Tensor:
+        """Return what the decoder reads to write these labels."""
+        shift: Any = self.backbone.prepare_decoder_input_ids_from_labels
+        try:
+            shifted = shift(labels=labels_BT)
+        except (TypeError, ValueError):  # what transformers' own functions raise for a token that is None
+            config = self.backbone.config
+            seen = {name: getattr(config, name, None) for name in ("decoder_start_token_id", "pad_token_id")}
+            if None not in seen.values():
+                raise
+            raise ModelError(
+                f"this {type(self.backbone).__name__}'s config does not say what its decoder begins with and is padded with ({seen}); set "
+                f"both in its config.json, e.g. decoder_start_token_id to the id of the token that stands before every text"
+            ) from None
+        assert isinstance(shifted, torch.Tensor)
+        return shifted
 
     def _run_one_stack(
         self,
@@ -257,7 +274,10 @@ class MTAModel(nn.Module):
         if labels_BT is not None:
             prompt_BS = labels_BT == NOT_A_CLASS if mask_BS is None else (labels_BT == NOT_A_CLASS) & (mask_BS != 0)
         mask: torch.Tensor | dict[str, torch.Tensor] | None
-        takes_positions = "position_ids" in inspect.signature(self.backbone.forward).parameters
+        takes = inspect.signature(self.backbone.forward).parameters
+        takes_positions = "position_ids" in takes
+        if "logits_to_keep" not in takes or packing is not None:
+            given = {name: value for name, value in given.items() if name != "logits_to_keep"}
         if packing is not None:
             assert input_ids is not None
             if not takes_positions:
@@ -452,6 +472,11 @@ def _packed_mask(packing: Packing, dtype: torch.dtype, config: Any) -> torch.Ten
     """Return the attention mask of packed rows: transformers takes a ready one as it is, so sliding windows must be in it."""
     window = getattr(config, "sliding_window", None)
     kinds = set(getattr(config, "layer_types", None) or ())
+    if other := sorted(kinds - {"full_attention", "sliding_attention"}):
+        raise ModelError(
+            f"rows cannot be packed for a '{config.model_type}' model: its layers of the kind {', '.join(other)} would mix them; set "
+            f"train.packing: false"
+        )
     if "sliding_attention" in kinds:  # one mask for each kind of layer
         return {kind: packing.attention_mask(dtype, window=window if kind == "sliding_attention" else None) for kind in kinds}
     return packing.attention_mask(dtype, window=None if kinds else window)

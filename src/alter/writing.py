@@ -158,8 +158,8 @@ class Writer:
                 if start_ids_B is not None:
                     before_BT = batch.labels_BT[:, :-1].masked_fill(batch.labels_BT[:, :-1] == NOT_A_CLASS, self.codec.end_id)
                     inputs["decoder_input_ids"] = torch.cat([start_ids_B.unsqueeze(1), before_BT], dim=1)
-            losses_AT = model(**inputs, task_ids=batch.task_ids_B, labels=batch.labels_BT).token_losses
-        wanted_AT = batch.labels_BT if self.codec.kind == "encoder-decoder" else batch.labels_BT[:, 1:]
+            losses_AT = model(**inputs, task_ids=batch.task_ids_B, **batch.supervised).token_losses
+        wanted_AT = batch.labels_BT[:, batch.labels_BT.shape[1] - losses_AT.shape[1] :]
         sums_A = -losses_AT.double().sum(-1)
         if sums_A.isnan().any():
             names = sorted({model.task_names[row.task_id] for row in rows})

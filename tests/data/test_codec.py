@@ -292,6 +292,13 @@ class TestChats:
         assert found.inputs["input_ids"].count(BOS) == 2
         assert EOS not in found.inputs["input_ids"]
 
+    @pytest.mark.parametrize("broken", ["{{ messages[0].content + 1 }}", "{{ messages[9]['role'].x }}", "{{ 1 // 0 }}"])
+    def test_a_template_that_fails_is_told(self, broken: str) -> None:
+        given = self.chatty()
+        given.tokenizer.chat_template = broken
+        with pytest.raises(DataError, match=r"rows.jsonl:3: task 'summary': the base model's chat template refuses the messages"):
+            encoded(given, row("unread", messages=(("user", "no"),), place="rows.jsonl:3"))
+
     def test_a_long_conversation_loses_its_beginning(self) -> None:
         messages = (("user", "good day and night"),)
         [whole] = encoded(self.chatty(max_length=64), row("unread", messages=messages))
@@ -315,3 +322,13 @@ class TestChats:
             encoded(self.chatty(), row("unread", messages=messages, place="rows.jsonl:3"))
         with pytest.raises(DataError, match=r"^a row: task 'summary': "):
             encoded(self.chatty(), row("unread", messages=messages))
+
+
+def test_logits_are_asked_for_from_the_first_answer_on_and_no_earlier() -> None:
+    codec = Codec(tokenizer=tiny_lm_tokenizer("decoder"), kind="decoder")
+    rows = [Features(task_id=0, inputs={"input_ids": [5] * n}, target_ids=[6] * m) for n, m in ((7, 2), (4, 3), (9, 1))]
+    batch = collate(rows, codec)
+    assert batch.labels_BT is not None
+    assert batch.num_kept == 7  # 10 positions; the shortest prompt's last token, at position 3, predicts the first answer
+    assert (batch.labels_BT[:, : 10 - 7 + 1] == NOT_A_CLASS).all()
+    assert collate(rows, codec, pack_to=20).num_kept is None

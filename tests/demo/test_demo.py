@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 from tests.cli.command import Alter, Outcome, another_writer, run_process
-from tests.tiny import save_tiny
+from tests.tiny import save_tiny, save_tiny_lm
 
+from alter import demo as alter_demo
 from alter.config import dump_yaml
 from alter.demo.run import _delete, demo_recipe
 from alter.training.run import train
@@ -25,12 +26,17 @@ COLUMNS = ("majority", "tfidf", "stage1", "stage2")
 def short(base: str) -> list[str]:
     settings = [f"model_name_or_path={base}", "mta.sites=all", "max_length=32"]  # the tiny base has fewer sites than the real one
     settings += ["stages.stage1.max_steps=2", "stages.stage2.max_steps=2"]
-    return [part for setting in settings for part in ("--set", setting)]
+    writing = [f"model_name_or_path={base}/writer", "max_length=32", "stages.stage1.max_steps=2", "stages.stage2.max_steps=2"]
+    writing += ["tasks.subject.validation_cap=10", "max_target_length=8"]
+    flags = {"--set": settings, "--set-writing": writing}
+    return [part for flag, given in flags.items() for setting in given for part in (flag, setting)]
 
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_tiny(tmp_path_factory.mktemp("base"))
+    folder = save_tiny(tmp_path_factory.mktemp("base"))
+    save_tiny_lm(folder / "writer", "t5")
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -132,7 +138,32 @@ def test_a_second_time_shows_the_finished_run_again(alter: Alter, shown: tuple[P
 def test_json_is_the_results_file(alter: Alter, shown: tuple[Path, Outcome], base: Path) -> None:
     folder, _ = shown
     outcome = alter.works("demo", "-o", folder, *short(str(base)), "--json")
-    assert outcome.json == json.loads((folder / "results.json").read_text())
+    written = json.loads((folder.with_name(f"{folder.name}-writing") / "results.json").read_text())
+    assert outcome.json == {**json.loads((folder / "results.json").read_text()), "writing": written}
+
+
+def test_the_second_part_writes_subject_lines_for_unseen_tickets(shown: tuple[Path, Outcome]) -> None:
+    folder, outcome = shown
+    results = json.loads((folder.with_name(f"{folder.name}-writing") / "results.json").read_text())
+    assert results["splits"]["test"]["tasks"]["subject"]["num_examples"] == 120
+    lines = outcome.out.splitlines()
+    header = next(position for position, line in enumerate(lines) if line.startswith("task") and "nearest" in line)
+    scores = [results["baselines"][name]["test"]["tasks"]["subject"]["score"] for name in COLUMNS[:2]]
+    scores += [results["stages"][stage]["test"]["tasks"]["subject"]["score"] for stage in COLUMNS[2:]]
+    expected = ["subject", *(f"{score:.1f}" for score in scores)]
+    assert [cell.strip() for cell in lines[header + 2].split("\u2502")] == expected
+    ticket = json.loads((Path(alter_demo.__file__).parent / "tickets" / "test.jsonl").read_text().splitlines()[0])
+    assert any(ticket["subject"] in line for line in lines)
+
+
+def test_without_its_base_the_second_part_is_left_out_with_a_warning(
+    alter: Alter, shown: tuple[Path, Outcome], base: Path
+) -> None:
+    given = [*short(str(base)), "--set-writing", "model_name_or_path=package:not_installed"]
+    outcome = alter.works("demo", "-o", shown[0], *given)
+    assert "is left out: package:not_installed: the package is not installed" in outcome.err
+    assert "which adapters a task uses" in outcome.out
+    assert "subject lines" not in outcome.out
 
 
 def test_the_yardsticks_are_honest(shown: tuple[Path, Outcome]) -> None:

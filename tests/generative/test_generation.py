@@ -23,6 +23,7 @@ from tests.generative.lm import (
 )
 
 from alter.data.encode import Features
+from alter.errors import ModelError
 from alter.model import MTAModel
 from alter.tasks.spec import GenerationSettings, TaskSpec
 from alter.writing import Writer
@@ -165,3 +166,12 @@ def test_writing_leaves_the_model_in_training_mode(name: str) -> None:
     model = trained_lm(name).train()
     write(model, rows_for(model.kind), num_tokens=2)
     assert all(module.training for module in model.modules())
+
+
+@pytest.mark.parametrize("name", ["t5", "bart", "encoder_decoder"])
+def test_a_decoder_that_does_not_know_what_it_begins_with_is_told(name: str) -> None:
+    model = trained_lm(name, GATES["linear_sequence"])
+    model.backbone.config.decoder_start_token_id = None
+    ids = torch.tensor([[5, 6, 7]])
+    with pytest.raises(ModelError, match=r"does not say what its decoder begins with .*'decoder_start_token_id': None"):
+        model(input_ids=ids, task_ids=torch.tensor([0]), labels=ids)

@@ -109,6 +109,15 @@ def test_a_sliding_window_of_all_layers_slides_over_packed_rows() -> None:
     assert_packing_changes_nothing(equip(stock.double(), tasks=NAMES), "llama")
 
 
+def test_layers_that_would_mix_packed_rows_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = equipped_lm("llama")
+    monkeypatch.setattr(model.backbone.config, "layer_types", ["full_attention", "linear_attention"], raising=False)
+    with pytest.raises(
+        ModelError, match=r"'llama' model: its layers of the kind linear_attention would mix them; set train.packing"
+    ):
+        run(model, packed())
+
+
 @pytest.mark.parametrize("name", ["gpt2", "llama", "opt"])
 @pytest.mark.parametrize("gate", GATES)
 def test_every_gate_means_the_same_packed(name: str, gate: str) -> None:

@@ -60,6 +60,13 @@ def test_the_stream_can_be_picked_up_after_every_block(tmp_path: Path, monkeypat
         assert again == whole[number + 1]
 
 
+def test_the_stream_can_be_picked_up_where_its_only_document_ends(tmp_path: Path) -> None:
+    documents = documents_of(tmp_path, "abcdefg")
+    [block] = itertools.islice(blocks_of(documents, Letters(), start=Cursor()), 1)
+    assert block.next == Cursor(epoch=0, document=0, offset=8)
+    assert joined(documents, 2, start=block.next) == ["abcdefg|", "abcdefg|"]
+
+
 def test_the_first_blocks_end_with_what_is_left_of_the_text(tmp_path: Path) -> None:
     documents = documents_of(tmp_path, "abc", "defghij")
     assert ["".join(block) for block in first_blocks(documents, Letters(), count=5)] == ["abc|defg", "hij|"]

@@ -141,6 +141,20 @@ def test_a_decoder_can_be_saved_without_its_encoder(encoder: Path, tmp_path: Pat
     assert (again.model / "encoder.json").read_text() == (run.model / "encoder.json").read_text()
 
 
+def test_a_damaged_folder_without_its_encoder_is_told(encoder: Path, tmp_path: Path) -> None:
+    settings = {**composed(encoder), "save_encoder": False}
+    run = pretrain(recipe_of(tmp_path, model=None, encoder_decoder=settings, train={"max_steps": 1}), output_dir=tmp_path / "run")
+    config = json.loads((run.model / "config.json").read_text())
+    (run.model / "config.json").write_text(json.dumps({"model_type": "bert"}))
+    with pytest.raises(ModelError, match=r"the model cannot be put together .*config.json and the weights belong together"):
+        load_base(str(run.model))
+    (run.model / "config.json").write_text(json.dumps(config))
+    told = json.loads((run.model / "encoder.json").read_text())
+    (run.model / "encoder.json").write_text(json.dumps({**told, "name": str(run.model)}))
+    with pytest.raises(ModelError, match=r"its encoder.json names .*, which is a decoder that needs an encoder itself"):
+        load_base(str(run.model))
+
+
 def test_half_precision_halves_the_file(tmp_path: Path) -> None:
     whole = pretrain(recipe_of(tmp_path), output_dir=tmp_path / "whole")
     half = pretrain(recipe_of(tmp_path, save_dtype="float16"), output_dir=tmp_path / "half")

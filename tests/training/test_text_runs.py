@@ -16,11 +16,13 @@ from alter.config import merge
 from alter.data.codec import Codec
 from alter.data.encode import Features
 from alter.errors import ConfigError
+from alter.nn.site import Kind
 from alter.recipe import Recipe, TrainSettings
 from alter.results import Results, read_results
 from alter.score import evaluate_model
+from alter.tasks.spec import TaskSpec
 from alter.training import trainer
-from alter.training.prepare import check_lengths, check_tasks
+from alter.training.prepare import check_lengths, check_targets, check_tasks
 from alter.training.run import Run, train
 from alter.training.steps import cut, row_weights
 
@@ -200,6 +202,23 @@ class TestRefusals:
             with pytest.raises(ConfigError, match=rf"task 'mood' sets {name}, which only a base model that writes reads"):
                 check_tasks(specs, "encoder")
             check_tasks(specs, "decoder")
+
+    @pytest.mark.parametrize("kind", ["encoder-decoder", "decoder"])
+    @pytest.mark.parametrize(
+        ("settings", "most"),
+        [
+            ({"labels": ["bad", "good"], "target": "yes"}, 64),
+            ({"labels": ["bad", "good"], "target": "the day and night was {{ label }}"}, 4),
+            ({"labels": ["\U0001f600", "\U0001f601"]}, 64),
+            ({"labels": ["Bad", "bad"]}, 64),
+            ({"kind": "regression", "target": "many"}, 64),
+        ],
+    )
+    def test_answers_that_are_written_alike(self, kind: Kind, settings: dict[str, Any], most: int) -> None:
+        codec = Codec(kind=kind, tokenizer=tiny_lm_tokenizer(kind), max_target_length=most)
+        with pytest.raises(ConfigError, match=r"task 'mood': the answers .* are written with the same tokens"):
+            check_targets([TaskSpec.model_validate({"name": "mood", **settings})], codec)
+        check_targets([TaskSpec(name="mood", labels=["bad", "good"]), TaskSpec(name="echo", kind="generation")], codec)
 
     @pytest.mark.parametrize(
         ("name", "reads", "writes", "told"),

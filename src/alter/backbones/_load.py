@@ -162,6 +162,10 @@ def _why_no_config(source: str, error: Exception) -> str:
 def _load_composed(name: str, folder: str) -> PreTrainedModel:
     """Load a folder that leaves its encoder to another one."""
     told = read_encoder(folder)
+    if is_composed(resolve_base(str(told["name"]))):  # perhaps this very folder, without end
+        raise ModelError(
+            f"{name}: its encoder.json names '{told['name']}', which is a decoder that needs an encoder itself; copy the model again"
+        )
     encoder, _ = load_base(str(told["name"]), revision=told["revision"])
     found = base_fingerprint(encoder)
     if found != told["fingerprint"]:
@@ -174,7 +178,10 @@ def _load_composed(name: str, folder: str) -> PreTrainedModel:
 
 def _load_model(name: str, source: str, *, revision: str | None) -> PreTrainedModel:
     if is_composed(source):
-        return _load_composed(name, source)
+        try:
+            return _load_composed(name, source)
+        except (*LOAD_ERRORS, TypeError, AttributeError) as error:  # a config.json of something else
+            raise ModelError(f"{name}: the model cannot be put together ({_first_line(error)}){_remedy(source)}") from error
     try:
         config = AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=False)
         reader = {"encoder": AutoModel, "encoder-decoder": AutoModelForSeq2SeqLM, "decoder": AutoModelForCausalLM}

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from alter.cli.terminal import console, echo_json, notes, table, warn_of_cut_texts
+from alter.cli.terminal import console, echo_json, notes, table, warn, warn_of_cut_texts
 
 if TYPE_CHECKING:
     from alter.results import Results
+    from alter.training.run import Run
 
 HEADINGS = {"majority": "majority class", "tfidf": "TF-IDF", "stage1": "stage 1", "stage2": "stage 2"}
 SHADES = " .:-=+*#%@"
@@ -32,7 +33,7 @@ def demo(
 ) -> None:
     """Train one 22M-parameter encoder on six help-desk tasks in two stages, then a small model that writes subject lines."""
     from alter.cli.progress import TerminalProgress
-    from alter.demo.run import run_demo, run_writing
+    from alter.demo.run import run_demo
 
     notes().print("help-desk tickets: 400 to learn from, 100 to choose by, 120 unseen to score on; six tasks over each")
     started = time.monotonic()
@@ -46,23 +47,42 @@ def demo(
     for split, scores in run.results.splits.items():
         warn_of_cut_texts(split, scores)
     first_part = time.monotonic() - started
+    writing = _write(output_dir, list(writing_overrides or []), again=again)
+    if as_json:
+        import json
+
+        parts = {"": run, **({} if writing is None else {"writing": writing})}
+        found = {name: json.loads((part.folder / "results.json").read_text(encoding="utf-8")) for name, part in parts.items()}
+        echo_json({**found.pop(""), **found})
+        return
+    _show(run.folder, run.results, seconds=first_part)
+    if writing is not None:
+        _show_writing(writing.folder, writing.results)
+    _show_next(run.folder)
+
+
+def _write(output_dir: Path, overrides: list[str], *, again: bool) -> Run | None:
+    """Run the second part; None, with a warning, where its base model is not installed."""
+    from alter.backbones._package import resolve_base
+    from alter.cli.progress import TerminalProgress
+    from alter.demo.run import run_writing, writing_recipe
+    from alter.errors import ModelError
+
+    try:
+        resolve_base(writing_recipe(overrides).model_name_or_path)
+    except ModelError as error:
+        warn(
+            f"the second part, a model that writes subject lines, is left out: {error} (it is packages/alter-mini of the repository)"
+        )
+        return None
     notes().print("the same tickets, a subject line for each: a model that writes")
-    started = time.monotonic()
-    writing = run_writing(
+    return run_writing(
         output_dir.with_name(f"{output_dir.name}-writing"),
-        overrides=list(writing_overrides or []),
+        overrides=overrides,
         again=again,
         observer=TerminalProgress(notes()),
         told=lambda text: notes().print(text),
     )
-    if as_json:
-        import json
-
-        parts = [json.loads((part.folder / "results.json").read_text(encoding="utf-8")) for part in (run, writing)]
-        echo_json({**parts[0], "writing": parts[1]})
-        return
-    _show_writing(writing.folder, writing.results, seconds=time.monotonic() - started)
-    _show(run.folder, run.results, seconds=first_part)
 
 
 def _show(folder: Path, results: Results, *, seconds: float) -> None:
@@ -83,6 +103,9 @@ def _show(folder: Path, results: Results, *, seconds: float) -> None:
         soft_wrap=True,
     )
     _show_gates(folder)
+
+
+def _show_next(folder: Path) -> None:
     text = "since this morning the calendar shows every booking twice and clients are angry, i am about to look elsewhere"
     run, predictions = shlex.quote(str(folder)), shlex.quote(f"{folder}/predictions")
     lines = [
@@ -93,7 +116,7 @@ def _show(folder: Path, results: Results, *, seconds: float) -> None:
     console().print("\n".join(lines), markup=False, soft_wrap=True)
 
 
-def _show_writing(folder: Path, results: Results, *, seconds: float) -> None:
+def _show_writing(folder: Path, results: Results) -> None:
     """Show scores, and what the model writes for tickets it has not seen beside what a person wrote."""
     from alter.demo.run import TICKETS, stage_scores
     from alter.predict import load
@@ -112,7 +135,7 @@ def _show_writing(folder: Path, results: Results, *, seconds: float) -> None:
     console().print(table("subject lines", ["ticket", "a person's", "the model's"], shown, left=3))
     trained = sum(stage.seconds for stage in results.stages.values())
     console().print(
-        f"released: {results.released}; training took {trained:.0f} s of {seconds:.0f} s; files: {folder}\n",
+        f"released: {results.released}; training took {trained:.0f} s; files: {folder}\n",
         markup=False,
         soft_wrap=True,
     )

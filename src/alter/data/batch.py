@@ -28,6 +28,8 @@ class Batch:
         targets_B: standardised targets of regression rows.
         labels_BT: ids of the texts to write, NOT_A_CLASS elsewhere: (B, T), or (B, S) where one stack reads and writes; None for encoders.
         packing: where rows lie, where several share a sequence; `inputs` and `labels_BT` are padded rows all the same.
+        num_kept: last positions at which any row has something to write; None: all. Before them nobody needs logits, which for prompts
+            and a large vocabulary are most of a pass's memory.
     """
 
     inputs: dict[str, torch.Tensor]
@@ -36,6 +38,7 @@ class Batch:
     targets_B: torch.Tensor
     labels_BT: torch.Tensor | None = None
     packing: Packing | None = None
+    num_kept: int | None = None
 
     def to(self, device: torch.device) -> Batch:
         """Return the batch on another device."""
@@ -46,6 +49,7 @@ class Batch:
             targets_B=self.targets_B.to(device, non_blocking=True),
             labels_BT=None if self.labels_BT is None else self.labels_BT.to(device, non_blocking=True),
             packing=None if self.packing is None else self.packing.to(device),
+            num_kept=self.num_kept,
         )
 
     @property
@@ -53,7 +57,8 @@ class Batch:
         """What a training pass is given beside `inputs` and the task ids."""
         if self.labels_BT is None:
             return {"label_ids": self.label_ids_B, "targets": self.targets_B}
-        return {"labels": self.labels_BT, **({} if self.packing is None else {"packing": self.packing})}
+        told = {"packing": self.packing, "logits_to_keep": self.num_kept}
+        return {"labels": self.labels_BT, **{name: value for name, value in told.items() if value is not None}}
 
 
 def collate(rows: Sequence[Features], codec: Codec, *, prompts: bool = False, pack_to: int | None = None) -> Batch:
@@ -75,12 +80,13 @@ def collate(rows: Sequence[Features], codec: Codec, *, prompts: bool = False, pa
     inputs = {name: _tensor(values, int(fills.get(name) or 0), left=left) for name, values in columns.items()}
     lengths = [len(ids) for ids in columns["input_ids"]]
     inputs["attention_mask"] = _tensor([[1] * length for length in lengths], 0, left=left)
-    labels_BT = None
+    labels_BT, num_kept = None, None
     if writes:
         unread = [len(row.inputs["input_ids"]) if joins else 0 for row in rows]
         labels_BT = _tensor(
             [[NOT_A_CLASS] * n + list(row.target_ids) for n, row in zip(unread, rows, strict=True)], NOT_A_CLASS, left=left
         )
+        num_kept = max(lengths) - max(min(unread) - 1, 0) if joins and pack_to is None else None
     return Batch(
         inputs=inputs,
         task_ids_B=torch.tensor([row.task_id for row in rows]),
@@ -88,6 +94,7 @@ def collate(rows: Sequence[Features], codec: Codec, *, prompts: bool = False, pa
         targets_B=torch.tensor([row.target for row in rows], dtype=torch.float32),
         labels_BT=labels_BT,
         packing=pack_rows(lengths, pack_to) if joins and pack_to is not None else None,
+        num_kept=num_kept,
     )
 
 

@@ -89,7 +89,8 @@ class Codec:
         messages = [{"role": role, "content": content} for role, content in example.messages]
         try:
             text = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-        except TemplateError as error:
+        except (TemplateError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError) as error:
+            # A template's expressions can fail in any of these ways, e.g. {{ content + 1 }}.
             raise DataError(
                 f"{example.place or 'a row'}: task '{example.task}': the base model's chat template refuses the messages ({error}); "
                 f"allowed: what its model card says, usually user and assistant in turn"

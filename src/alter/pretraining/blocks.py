@@ -63,7 +63,7 @@ def blocks_of(documents: Documents, cutter: Cutter, *, start: Cursor) -> Iterato
     room = cutter.length
     for epoch in itertools.count(start.epoch):
         skip = start.document if epoch == start.epoch else 0
-        empty = skip == 0
+        empty = epoch != start.epoch or (start.document, start.offset) == (0, 0)
         for document, units in _cut(documents, cutter, epoch, skip):
             offset = start.offset if epoch == start.epoch and document == start.document else 0
             while offset < len(units):

@@ -17,7 +17,7 @@ from alter.evaluation import EvalSet, Reference
 from alter.nn.site import Kind
 from alter.recipe import Recipe
 from alter.tasks.example import Example
-from alter.tasks.read import SPLITS, UnknownTasks, capped, infer_labels, load_tasks, no_validation_rows
+from alter.tasks.read import SPLITS, UnknownTasks, capped, infer_labels, load_tasks, no_validation_rows, target_text
 from alter.tasks.spec import TaskSpec
 
 WRITING = ("target", "chat", "system", "decoding", "length_normalization", "generation")
@@ -126,6 +126,28 @@ def check_tasks(specs: Sequence[TaskSpec], kind: Kind) -> None:
                 f"task '{spec.name}' sets {', '.join(unread)}, which only a base model that writes reads; drop it: an encoder answers by "
                 f"a head per task"
             )
+
+
+def check_targets(specs: Sequence[TaskSpec], codec: Codec) -> None:
+    """Refuse tasks of which a model that writes could not tell two answers apart.
+
+    Raises:
+        ConfigError: two labels, or all numbers of a regression, are written with the same tokens.
+    """
+    if codec.kind == "encoder":
+        return
+    for spec in specs:
+        answers: list[str | float] = [1.0, 2.0] if spec.kind == "regression" else [*(spec.labels or [])]
+        texts = [target_text(spec, answer) for answer in answers]
+        first: dict[tuple[int, ...], int] = {}
+        for position, ids in enumerate(codec.targets(texts)[0]):
+            other = first.setdefault(tuple(ids), position)
+            if other != position:
+                raise ConfigError(
+                    f"task '{spec.name}': the answers {answers[other]!r} and {answers[position]!r} are written with the same tokens "
+                    f"({texts[other]!r}, {texts[position]!r}), so the model cannot tell them apart; let `target` ({spec.target!r}) give "
+                    f"each its own text, of at most max_target_length ({codec.max_target_length}) tokens in words that the tokenizer knows"
+                )
 
 
 def encode_split(rows: Rows, split: str, *, codec: Codec) -> dict[str, list[Features]]:

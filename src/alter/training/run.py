@@ -29,7 +29,7 @@ from alter.tensors import write_error
 from alter.training.card import model_card
 from alter.training.observer import Many, Observer, Silent, TensorBoard
 from alter.training.precision import resolve_precision
-from alter.training.prepare import Rows, check_lengths, check_tasks, encode_split, eval_sets, read_rows
+from alter.training.prepare import Rows, check_lengths, check_targets, check_tasks, encode_split, eval_sets, read_rows
 from alter.training.rundir import RESULTS, RunDirectory
 from alter.training.trainer import Trainer, better
 from alter.version import __version__
@@ -98,6 +98,7 @@ def _train(recipe: Recipe, folder: Path, *, resume: bool, observer: Observer, st
     codec = codec_for(base, tokenizer, recipe, name=recipe.model_name_or_path, revision=recipe.revision)
     check_tasks(rows.specs, codec.kind)
     check_lengths(codec, base)
+    check_targets(rows.specs, codec)
     if recipe.train.packing and codec.kind != "decoder":
         raise ConfigError(
             f"train.packing is for decoder-only models, and this base model is an {codec.kind}; set train.packing: false"
