@@ -127,7 +127,9 @@ def save_model(model: MTAModel, config: AlterConfig, folder: Path, *, card: str)
             save_tensors(groups["heads"], draft / "heads.safetensors")
         if config.base.trained:
             save_tensors(groups["backbone"], draft / "backbone.safetensors")
-        write_json(config.model_dump(exclude={"tasks": {"__all__": {"source", "cap", "weight"}}}), draft / CONFIG)
+        write_json(
+            config.model_dump(exclude={"tasks": {"__all__": {"source", "cap", "validation_cap", "weight"}}}), draft / CONFIG
+        )
         write_text(card, draft / "README.md")
         _swap(draft, folder)
     except (OSError, SafetensorError) as error:

@@ -97,6 +97,7 @@ def score_answers(sets: Mapping[str, EvalSet], found: Mapping[str, Sequence[Answ
             sets[task].references,
             num_truncated=sum(row.truncated for row in sets[task].features),
             num_invalid=sum(not given.is_valid for given in answers),
+            training_mean=sets[task].scale.mean,
         )
         for task, answers in found.items()
     }
@@ -132,15 +133,14 @@ def score_task(
     *,
     num_truncated: int = 0,
     num_invalid: int = 0,
+    training_mean: float = 0.0,
 ) -> TaskScore:
     """Compute a task's metrics, in percent where they are fractions, and notice where a model gave one answer to every row.
 
-    Answers that are no label, or no number, count as wrong: a number that is none counts as the mean of the references.
+    Answers that are no label, or no number, count as wrong: a number that is none counts as the mean of the training rows' numbers.
     """
     if spec.kind == "regression" and num_invalid:
-        numbers = [float(reference) for reference in references if isinstance(reference, float)]
-        mean = sum(numbers) / len(numbers)
-        answers = [mean if isinstance(given, float) and math.isnan(given) else given for given in answers]
+        answers = [training_mean if isinstance(given, float) and math.isnan(given) else given for given in answers]
     metrics = {name: _metric(name, spec, answers, references) for name in spec.metric_names}
     distinct = {_rounded(given) for given in answers}
     collapsed = len(distinct) == 1 and len({_rounded(reference) for reference in references}) > 1

@@ -45,7 +45,7 @@ class TaskScore(Settings):
     num_truncated: int = 0
     """Rows whose text was longer than max_length and was cut."""
     num_invalid: int = 0
-    """Rows whose answer was written and is no label, which counts as wrong, or no number, which counts as the references' mean."""
+    """Rows whose answer was written and is no label, which counts as wrong, or no number, which counts as the training rows' mean."""
     signatures: dict[str, str] = {}
     """Metric -> its exact variant, where the metric has one (sacrebleu)."""
 

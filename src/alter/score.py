@@ -116,7 +116,8 @@ def _rows_for(
         task = theirs[spec.name]
         # Where the recipe lists no labels, those of training rows count: another label in this split is a wrong answer, not a wrong row.
         labels = None if task.labels is None else spec.labels
-        to_read.append(spec.model_copy(update={"source": task.source, "labels": labels, "cap": task.cap}))
+        caps = {"cap": task.cap, "validation_cap": task.validation_cap}
+        to_read.append(spec.model_copy(update={"source": task.source, "labels": labels, **caps}))
     problems: list[str] = []
     read = load_tasks(to_read, split, seed=recipe.seed, on_problem=lambda error: problems.append(str(error)))
     raise_problems(problems)

@@ -28,6 +28,8 @@ from alter.tasks.read import target_text
 from alter.tasks.spec import GenerationSettings, TaskSpec
 
 MAX_ALTERNATIVES = 512
+MAX_LOGITS = 2**28
+"""Of one pass: at most so many labels, and so many numbers (1 GiB in float32); a single row may need more."""
 _MARK = "\0"
 
 
@@ -102,12 +104,18 @@ class Writer:
         choices = {task: self._choices(task) for task in {rows[position].task_id for position in positions}}
         found: dict[int, Answer] = {}
         for chosen in batches_by_length([rows[position] for position in positions], self.batch_size):
-            for part in _parts(
-                [positions[place] for place in chosen], [len(choices[rows[positions[p]].task_id]) for p in chosen]
-            ):
+            mine_all = [positions[place] for place in chosen]
+            for part in _parts(mine_all, [self._cost(rows[position], choices[rows[position].task_id]) for position in mine_all]):
                 mine = [rows[position] for position in part]
                 found.update(zip(part, self._rank(mine, [choices[row.task_id] for row in mine]), strict=True))
         return found
+
+    def _cost(self, row: Features, texts: Sequence[Sequence[int]]) -> int:
+        """Return how many logits ranking a row takes, in units of MAX_LOGITS / MAX_ALTERNATIVES and at least one a label."""
+        longest = max(len(ids) for ids in texts) + (len(row.inputs["input_ids"]) if self.codec.kind == "decoder" else 0)
+        embeddings: Any = self.model.backbone.get_input_embeddings()
+        vocabulary = int(embeddings.weight.shape[0])
+        return len(texts) * max(1, math.ceil(longest * vocabulary * MAX_ALTERNATIVES / MAX_LOGITS))
 
     def _choices(self, task_id: int) -> list[list[int]]:
         spec = self.specs[task_id]
@@ -124,7 +132,8 @@ class Writer:
             probabilities = torch.softmax(log_p_C, dim=-1).tolist()
             scores = dict(zip(spec.labels or [], probabilities, strict=True))
             best = (spec.labels or [])[int(log_p_C.argmax())]
-            mine = {site: given_B[start if len(given_B) == len(alternatives) else position] for site, given_B in weights.items()}
+            chosen = start + int(log_p_C.argmax())
+            mine = {site: given_B[chosen if len(given_B) == len(alternatives) else position] for site, given_B in weights.items()}
             yield Answer(value=best, score=scores[best], scores=scores, weights=mine)
             start += count
 

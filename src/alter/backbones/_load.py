@@ -80,11 +80,15 @@ def load_target_tokenizer(name: str, *, revision: str | None = None) -> PreTrain
 def base_fingerprint(model: PreTrainedModel) -> str:
     """Return 16 hex digits that tell one base from another: names, shapes, types and a sample of values of its parameters.
 
-    Take it before the model is equipped. A head changes nothing; the pooler is left out: no head reads it, and transformers
-    fills it with random values where a checkpoint lacks it.
+    Take it before the model is equipped. A head for labels changes nothing; one that writes text counts, where it has weights of its
+    own. The pooler is left out: no head reads it, and transformers fills it with random values where a checkpoint lacks it.
     """
     digest = hashlib.sha256()
-    for name, parameter in sorted(model.base_model.named_parameters()):
+    told = dict(model.base_model.named_parameters())
+    if model.can_generate():
+        inside = {id(parameter) for parameter in told.values()}
+        told |= {f"head.{name}": parameter for name, parameter in model.named_parameters() if id(parameter) not in inside}
+    for name, parameter in sorted(told.items()):
         if name.startswith("pooler."):
             continue
         flat = parameter.detach().reshape(-1)

@@ -106,7 +106,7 @@ class Codec:
         text, text_pair = self._text(example), None
         ids = list(self.tokenizer(f"{text}{self.separator}", text_pair, verbose=False).input_ids)
         # Tokenizers of models that also read may close a text; what follows here must not follow an end.
-        if ids and ids[-1] == self.tokenizer.eos_token_id and self.tokenizer.eos_token_id != self.tokenizer.bos_token_id:
+        if ids and ids[-1] == self.end_id and self.end_id != self.tokenizer.bos_token_id:
             ids.pop()
         if len(ids) <= self.max_length:
             return ids, False

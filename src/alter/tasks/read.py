@@ -174,7 +174,7 @@ def target_text(spec: TaskSpec, label: str | float) -> str:
         DataError: the template gives no text.
     """
     if isinstance(label, float):
-        label = f"{label:g}"
+        label = str(int(label)) if label.is_integer() and abs(label) < 1e15 else repr(label)
     return render(spec.target, {"label": label}, where=f"task '{spec.name}': target")
 
 

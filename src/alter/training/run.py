@@ -9,6 +9,7 @@ import os
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 import torch
@@ -77,7 +78,8 @@ def train(
     resolved = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, list(overrides))
     # Processes without an accelerator find each other (gloo) only where accelerate is told that there is none.
     cpu = os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes") or not torch.accelerator.is_available()
-    state = PartialState(cpu=cpu)
+    # The main process validates alone, and writing takes long: the others must wait for it longer than the usual half hour.
+    state = PartialState(cpu=cpu, **({"timeout": timedelta(hours=6)} if int(os.environ.get("WORLD_SIZE", "1")) > 1 else {}))
     if resolved.train.mixed_precision == "fp16" and state.device.type == "cpu":
         raise ConfigError(
             "train.mixed_precision is fp16, but this run has no accelerator and fp16 needs one; set train.mixed_precision to auto, "

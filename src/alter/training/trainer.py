@@ -353,7 +353,8 @@ class Trainer:
         told: list[SplitScores | str | None] = [None]
         if self.accelerator.is_main_process:
             try:
-                told = [self.validate(self.model)]
+                with self.accelerator.autocast():  # generation too computes as training does
+                    told = [self.validate(self.model)]
             except TrainingError as error:  # finite parameters, and outputs beyond all numbers
                 told = [str(error)]
         if self.accelerator.num_processes > 1:
