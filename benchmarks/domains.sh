@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # The domain tables of docs/results.md: benchmarks/domains.sh OUTPUT_DIR "DOMAINS" "PRESETS" "SEEDS" [RANDOM_BASE]
+# EXTRA="key.path=value ..." in the environment: settings over all of them.
 # RANDOM_BASE: a folder of benchmarks/random_base.py, for the control whose base has random weights.
 #   ALTER_DATA=... benchmarks/domains.sh runs/domains "social assistant nlu" "alter-lite alter" "0 1 2"
 # Runs that have finished are kept; an interrupted one goes on.
@@ -12,7 +13,7 @@ for preset in $presets; do
       run="$out/$domain-$preset${random:+-random}-seed$seed"
       resume=$([ -e "$run/recipe.yaml" ] && echo --resume || true)
       python -m alter train "recipes/$domain.yaml" "preset=$preset" "seed=$seed" train.mixed_precision=auto train.test_stages=released \
-        ${random:+"model_name_or_path=$random"} --output-dir "$run" $resume
+        ${random:+"model_name_or_path=$random"} ${EXTRA:-} --output-dir "$run" $resume
     done
   done
 done
