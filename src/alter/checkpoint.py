@@ -15,8 +15,6 @@ Shapes: L sites.
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +22,6 @@ from typing import Any
 
 import pydantic
 import torch
-from safetensors import SafetensorError
 from transformers.pytorch_utils import Conv1D
 
 from alter.backbones._codec import codec_for
@@ -38,7 +35,7 @@ from alter.nn.routing import Router
 from alter.recipe import HeadSettings, MTASettings
 from alter.results import write_json, write_text
 from alter.tasks.spec import TaskSpec
-from alter.tensors import load_tensors, save_tensors, write_error
+from alter.tensors import load_tensors, save_tensors, whole_folder
 from alter.version import __version__
 
 FORMAT = 1
@@ -115,11 +112,9 @@ def save_model(model: MTAModel, config: AlterConfig, folder: Path, *, card: str)
     Raises:
         TrainingError: the disk is full; what was there before is untouched.
     """
-    draft = folder.with_name(f".{folder.name}.{os.getpid()}")
-    shutil.rmtree(draft, ignore_errors=True)
-    try:
-        draft.mkdir(parents=True)
-        groups = model.parameter_groups()
+    groups = model.parameter_groups()
+    content = config.model_dump(exclude={"tasks": {"__all__": {"source", "cap", "validation_cap", "weight"}}})
+    with whole_folder(folder) as draft:
         for position in range(model.num_adapters + model.settings.num_shared):
             _save_adapter(model, config, position, draft / adapter_folder(model.task_names, position, model.num_adapters))
         save_tensors({**groups["selector"], **groups["gate"]}, draft / "gates.safetensors")
@@ -127,29 +122,8 @@ def save_model(model: MTAModel, config: AlterConfig, folder: Path, *, card: str)
             save_tensors(groups["heads"], draft / "heads.safetensors")
         if config.base.trained:
             save_tensors(groups["backbone"], draft / "backbone.safetensors")
-        write_json(
-            config.model_dump(exclude={"tasks": {"__all__": {"source", "cap", "validation_cap", "weight"}}}), draft / CONFIG
-        )
+        write_json(content, draft / CONFIG)
         write_text(card, draft / "README.md")
-        _swap(draft, folder)
-    except (OSError, SafetensorError) as error:
-        shutil.rmtree(draft, ignore_errors=True)
-        raise write_error(error, folder) from error
-
-
-def _swap(draft: Path, folder: Path) -> None:
-    """Put `draft` in the place of `folder`; where that fails, `folder` stays as it was."""
-    old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if folder.exists():
-        folder.replace(old)
-    try:
-        draft.replace(folder)
-    except OSError:
-        if old.exists():
-            old.replace(folder)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def _adapter_tensors(model: MTAModel, position: int) -> dict[str, torch.nn.Parameter]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
@@ -36,6 +37,31 @@ def save_atomically(named: Mapping[str, torch.Tensor], path: Path) -> None:
     except (OSError, SafetensorError) as error:
         draft.unlink(missing_ok=True)
         raise write_error(error, path) from error
+
+
+@contextlib.contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """Give a hidden draft folder to write into, which takes the place of `folder` once it is whole; after an error nothing has changed.
+
+    Raises:
+        TrainingError: the disk is full.
+    """
+    draft = folder.with_name(f".{folder.name}.{os.getpid()}")
+    old = draft.with_name(f"{draft.name}.old")
+    for left in (draft, old):
+        shutil.rmtree(left, ignore_errors=True)
+    try:
+        draft.mkdir(parents=True)
+        yield draft
+        if folder.exists():
+            folder.replace(old)
+        draft.replace(folder)
+    except (OSError, SafetensorError) as error:
+        if old.exists():
+            old.replace(folder)
+        shutil.rmtree(draft, ignore_errors=True)
+        raise write_error(error, folder) from error
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def load_tensors(path: Path) -> dict[str, torch.Tensor]:

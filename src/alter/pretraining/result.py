@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +9,6 @@ from typing import Any
 
 import torch
 import yaml
-from safetensors import SafetensorError
 from torch import nn
 from transformers import EncoderDecoderModel
 
@@ -21,7 +18,7 @@ from alter.pretraining.progress import PretrainProgress
 from alter.pretraining.quiet import quiet
 from alter.pretraining.recipe import PretrainRecipe
 from alter.results import write_json, write_text
-from alter.tensors import write_error
+from alter.tensors import whole_folder, write_error
 
 SCHEMA = 1
 
@@ -75,27 +72,13 @@ def save_model(design: Design, folder: Path, *, dtype: str, card: str) -> None:
         TrainingError: the disk is full; what was there before is untouched.
     """
     objective = design.objective
-    draft = folder.with_name(f".{folder.name}.{os.getpid()}")
-    old = draft.with_name(f"{draft.name}.old")
-    for left in (draft, old):
-        shutil.rmtree(left, ignore_errors=True)
-    try:
-        draft.mkdir(parents=True)
+    with whole_folder(folder) as draft:
         with quiet():
             _save_weights(design, draft, getattr(torch, dtype))
             objective.source.save_pretrained(str(draft))
             if objective.target is not objective.source:
                 objective.target.save_pretrained(str(draft / TARGET_TOKENIZER))
         write_text(card, draft / "README.md")
-        if folder.exists():
-            folder.replace(old)
-        draft.replace(folder)
-    except (OSError, SafetensorError) as error:
-        if old.exists():
-            old.replace(folder)
-        shutil.rmtree(draft, ignore_errors=True)
-        raise write_error(error, folder) from error
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def _save_weights(design: Design, folder: Path, dtype: torch.dtype) -> None:

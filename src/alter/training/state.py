@@ -12,7 +12,6 @@ A checkpoint is written into a hidden folder beside its place and renamed when i
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 from collections.abc import Mapping
@@ -20,12 +19,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 
 from alter.config import Settings, parse
 from alter.errors import CheckpointError, ConfigError
 from alter.results import Score, StageResult, write_json
-from alter.tensors import save_tensors, write_error
+from alter.tensors import save_tensors, whole_folder
 
 FORMAT = 1
 _NAME = re.compile(r"(stage[12])-(\d+)")
@@ -77,24 +75,10 @@ def save_checkpoint(folder: Path, progress: Progress, tensors: Mapping[str, Mapp
     Raises:
         TrainingError: the disk is full; earlier checkpoints are untouched.
     """
-    draft = folder.with_name(f".{folder.name}.{os.getpid()}")
-    old = draft.with_name(f"{draft.name}.old")
-    for left in (draft, old):
-        shutil.rmtree(left, ignore_errors=True)
-    try:
-        draft.mkdir(parents=True)
+    with whole_folder(folder) as draft:
         for stem, named in tensors.items():
             save_tensors(named, draft / f"{stem}.safetensors")
         write_json(progress.model_dump(), draft / "state.json")
-        if folder.exists():
-            folder.replace(old)
-        draft.replace(folder)
-    except (OSError, SafetensorError) as error:
-        if old.exists():
-            old.replace(folder)
-        shutil.rmtree(draft, ignore_errors=True)
-        raise write_error(error, folder) from error
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def load_progress(folder: Path) -> Progress:
