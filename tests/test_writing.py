@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -398,13 +399,13 @@ class TestWhatCountsAsAnAnswer:
         self, model: MTAModel, codec: Codec, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         says(monkeypatch, codec, "3", "one", "2", "", "nan", "7")
-        given = {"stars": self.eval_set(codec, STARS, [3.0, 1.0, 2.0, 2.5, 1.5, 6.0])}
+        given = {"stars": replace(self.eval_set(codec, STARS, [3.0, 1.0, 2.0, 2.5, 1.5, 6.0]), scale=Scale(mean=2.25, std=1.0))}
         scores, values = evaluate(model, given, codec=codec, batch_size=8)
         assert values["stars"] == pytest.approx([3.0, math.nan, 2.0, math.nan, math.nan, 7.0], nan_ok=True)
         found = scores.tasks["stars"]
         assert (found.num_invalid, found.num_examples) == (3, 6)
-        # What is no number counts as the mean of the references.
-        filled = score_task(STARS, [3.0, 16 / 6, 2.0, 16 / 6, 16 / 6, 7.0], [3.0, 1.0, 2.0, 2.5, 1.5, 6.0])
+        # What is no number counts as the mean of the training rows' numbers: nothing leans on the references.
+        filled = score_task(STARS, [3.0, 2.25, 2.0, 2.25, 2.25, 7.0], [3.0, 1.0, 2.0, 2.5, 1.5, 6.0])
         assert found.metrics == pytest.approx(filled.metrics)
 
     def test_no_number_at_all_scores_nothing(self) -> None:
