@@ -58,7 +58,9 @@ class Registry:
         found = {
             info.name: f"{self.package}.{info.name}" for info in pkgutil.iter_modules(folders) if not info.name.startswith("_")
         }
-        for point in importlib.metadata.entry_points(group=self.package):
+        # Libraries have been seen to put a cache around this function, which then misses what was installed since: look behind it.
+        entry_points = importlib.metadata.entry_points
+        for point in getattr(entry_points, "__wrapped__", entry_points)(group=self.package):
             if point.name in found:
                 raise PluginError(
                     f"the {self.what} '{point.name}' is defined twice: in {found[point.name]} and in {point.value}; "
