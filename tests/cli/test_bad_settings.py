@@ -20,9 +20,9 @@ OVERRIDES = {
     "mta.adapter.kind=lorra": ("unknown adapter kind 'lorra'", "allowed: bottleneck, ffn_clone, lora", "Did you mean 'lora'?"),
     "mta.gate.kind=linaer": ("unknown gate kind 'linaer'", "allowed: linear, one_hot", "Did you mean 'linear'?"),
     "mta.sites=evry-2": ("mta.sites", "every-K", "'evry-2'"),
-    "tasks.mood.metrics=[f1_marco]": ("unknown metric 'f1_marco'", "allowed: accuracy, exact_match", "Did you mean 'f1_macro'?"),
+    "tasks.mood.metrics=[f1_marco]": ("unknown metric 'f1_marco'", "allowed: accuracy, bleu", "Did you mean 'f1_macro'?"),
     "tasks.moood.cap=3": ("moood", "Did you mean 'mood'?"),
-    "tasks.mood.kind=klassification": ("tasks.mood.kind", "'classification' or 'regression'", "'klassification'"),
+    "tasks.mood.kind=klassification": ("tasks.mood.kind", "'classification', 'regression' or 'generation'", "'klassification'"),
     "mixture.kind=weights": ("mixture.kind is weights", "mood", "no weight"),
     "stages.stage1.max_steps=[": ("stages.stage1.max_steps=[", "not valid YAML"),
 }

@@ -44,7 +44,7 @@ SURFACE = {
     },
     "validate": {"recipe", "overrides", "--json", "--help"},
     "list": {"kind", "--json", "--help"},
-    "demo": {"--output-dir -o", "--set", "--again", "--json", "--help"},
+    "demo": {"--output-dir -o", "--set", "--set-writing", "--again", "--json", "--help"},
 }  # fmt: skip
 
 RECIPE_KEYS = """
@@ -52,6 +52,7 @@ heads.dropout
 heads.kind
 heads.pooling
 max_length
+max_target_length
 mixture.kind
 mixture.maximum
 mixture.temperature
@@ -83,6 +84,7 @@ mta.selector.top_k
 mta.sites
 name
 preset
+prompt_separator
 revision
 seed
 stages.*.early_stopping_patience
@@ -100,12 +102,24 @@ stages.*.router
 stages.*.trains
 stages.*.warmup_ratio
 tasks.*.cap
+tasks.*.chat
 tasks.*.columns
+tasks.*.decoding
+tasks.*.generation.do_sample
+tasks.*.generation.length_penalty
+tasks.*.generation.max_new_tokens
+tasks.*.generation.no_repeat_ngram_size
+tasks.*.generation.num_beams
+tasks.*.generation.repetition_penalty
+tasks.*.generation.temperature
+tasks.*.generation.top_k
+tasks.*.generation.top_p
 tasks.*.group
 tasks.*.input
 tasks.*.input_pair
 tasks.*.kind
 tasks.*.labels
+tasks.*.length_normalization
 tasks.*.metric_labels
 tasks.*.metrics
 tasks.*.name
@@ -114,14 +128,18 @@ tasks.*.source.splits
 tasks.*.source.test
 tasks.*.source.train
 tasks.*.source.validation
+tasks.*.system
+tasks.*.target
 tasks.*.validation_cap
 tasks.*.weight
 train.gradient_accumulation_steps
 train.gradient_checkpointing
 train.label_smoothing
 train.logging_steps
+train.loss_weighting
 train.max_grad_norm
 train.mixed_precision
+train.packing
 train.per_device_eval_batch_size
 train.per_device_train_batch_size
 train.report_to

@@ -100,7 +100,7 @@ class TestEvaluate:
         assert f"predictions: {toy / 'answers'}" in outcome.out
         rows = [json.loads(line) for line in (toy / "mood-test.jsonl").read_text().splitlines()]
         written = [json.loads(line) for line in (toy / "answers" / "mood.jsonl").read_text().splitlines()]
-        assert [(row["text"], row["label"]) for row in rows] == [(line["input"], line["reference"]) for line in written]
+        assert [(row["text"], row["label"]) for row in rows] == [(line["input"], line["target"]) for line in written]
 
     def test_predictions_as_label_ids_follow_the_order_of_the_labels(self, alter: Alter, toy: Path, finished: Path) -> None:
         alter.works("evaluate", finished, "--predictions-dir", toy / "named")

@@ -143,14 +143,14 @@ def batch_for(kind: Kind, rows: Sequence[Features] | None = None, **how: Any) ->
 def run(model: MTAModel, batch: Batch | None = None, **more: Any) -> MTAOutput:
     """Run a batch, by default the five rows with their answers."""
     batch = batch_for(model.kind) if batch is None else batch
-    output: MTAOutput = model(**batch.inputs, task_ids=batch.task_ids_B, **batch.supervised, **more)
+    output: MTAOutput = model(**batch.inputs, task_ids=batch.task_ids_B, **{**batch.supervised, **more})
     return output
 
 
 def logits(model: MTAModel, batch: Batch | None = None) -> torch.Tensor:
     """Return the logits of a batch, without a graph."""
     with torch.no_grad():
-        found = run(model, batch).logits
+        found = run(model, batch, logits_to_keep=0).logits  # 0: all of them
     assert found is not None
     return found
 

@@ -17,6 +17,7 @@ from tests.generative.lm import (
     every_variant,
     near,
     rows_for,
+    run,
     teacher_forced,
     trained_lm,
     write,
@@ -175,3 +176,15 @@ def test_a_decoder_that_does_not_know_what_it_begins_with_is_told(name: str) -> 
     ids = torch.tensor([[5, 6, 7]])
     with pytest.raises(ModelError, match=r"does not say what its decoder begins with .*'decoder_start_token_id': None"):
         model(input_ids=ids, task_ids=torch.tensor([0]), labels=ids)
+
+
+@pytest.mark.parametrize("name", DECODERS)
+def test_losses_are_the_same_with_the_prompts_logits_or_without(name: str) -> None:
+    model = trained_lm(name)
+    kept, whole = run(model), run(model, logits_to_keep=0)
+    assert kept.losses is not None
+    assert whole.losses is not None
+    assert kept.token_losses is not None
+    assert whole.token_losses is not None
+    assert kept.token_losses.shape[1] <= whole.token_losses.shape[1]
+    torch.testing.assert_close(kept.losses, whole.losses)
