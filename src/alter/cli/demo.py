@@ -75,7 +75,9 @@ def _write(output_dir: Path, overrides: list[str], *, again: bool) -> Run | None
             f"the second part, a model that writes subject lines, is left out: {error} (it is packages/alter-mini of the repository)"
         )
         return None
-    notes().print("the same tickets, a subject line for each: a model that writes")
+    notes().print(
+        "the same tickets, a subject line for each: a model that writes, poorly yet (its base has had 45 minutes of pretraining)"
+    )
     return run_writing(
         output_dir.with_name(f"{output_dir.name}-writing"),
         overrides=overrides,
