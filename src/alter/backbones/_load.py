@@ -89,7 +89,7 @@ def base_fingerprint(model: PreTrainedModel) -> str:
         inside = {id(parameter) for parameter in told.values()}
         told |= {f"head.{name}": parameter for name, parameter in model.named_parameters() if id(parameter) not in inside}
     for name, parameter in sorted(told.items()):
-        if name.startswith("pooler."):
+        if name.startswith("pooler.") or ".pooler." in name:
             continue
         flat = parameter.detach().reshape(-1)
         # A sample spread over the tensor: its first rows are often special tokens, which fine-tuning barely moves.

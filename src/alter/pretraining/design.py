@@ -151,6 +151,7 @@ def _composed(recipe: PretrainRecipe, settings: EncoderDecoderSettings, tokenize
     if encoder.can_generate():
         raise ModelError(f"encoder_decoder.encoder: '{settings.encoder}' writes text itself; go on with it as model_name_or_path")
     named = {"name": settings.encoder, "revision": settings.revision, "fingerprint": base_fingerprint(encoder)}
+    encoder.config.name_or_path = settings.encoder  # config.json travels: the folder of this machine has no place in it
     decoder = _made(AutoModelForCausalLM, config, where="encoder_decoder.decoder")
     try:
         model = EncoderDecoderModel(encoder=encoder, decoder=decoder)

@@ -18,6 +18,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import broadcast_object_list
 
+from alter.backbones._load import base_fingerprint
 from alter.errors import CheckpointError, TrainingError
 from alter.pretraining.batch import Batch, SummedLoss, collate
 from alter.pretraining.blocks import Block, Cursor, blocks_of, first_blocks
@@ -82,7 +83,9 @@ class Pretrainer:
         self.optimizer: torch.optim.Optimizer = build_adamw(self.changing.values(), recipe.train)
         self.loss_sum = torch.zeros((), dtype=torch.float64)
         self.loss_tokens = 0
-        self.progress = PretrainProgress(num_processes=self.accelerator.num_processes, rows_digest=digest)
+        self.progress = PretrainProgress(
+            num_processes=self.accelerator.num_processes, rows_digest=digest, base_fingerprint=base_fingerprint(design.model)
+        )
         if resume and (newest := checkpoints_in(self.checkpoints)[-1:]):
             self._resume(newest[0])
         if self.accelerator.is_main_process:
@@ -313,6 +316,11 @@ class Pretrainer:
             raise CheckpointError(
                 f"{folder}: the training text changed since the run was started (digest {saved.rows_digest} then, "
                 f"{self.progress.rows_digest} now); put the files back as they were, or start a new run in another --output-dir"
+            )
+        if saved.base_fingerprint not in ("", self.progress.base_fingerprint):
+            raise CheckpointError(
+                f"{folder}: the model that the run started from changed since (fingerprint {saved.base_fingerprint} then, "
+                f"{self.progress.base_fingerprint} now); put the base or the encoder back, or start a new run in another --output-dir"
             )
         self.progress = saved
         self._load_parameters(folder / "model.safetensors")
