@@ -6,7 +6,7 @@ import itertools
 import numpy as np
 import pytest
 
-from alter.pretraining.corrupt import Example, Noise, corrupt, noise_mask, spans_of
+from alter.pretraining.corrupt import Example, Noise, corrupt, infill, noise_mask, permuted, spans_of
 
 EOS = 1
 SENTINELS = list(range(1000, 1040))
@@ -99,3 +99,28 @@ def test_the_same_seed_masks_alike_and_another_does_not() -> None:
 def test_a_lone_token_is_masked() -> None:
     example = corrupt([7], noise_mask(1, Noise(0.15, 3.0), rng(0)), sentinels=SENTINELS, eos=EOS)
     assert example == Example([1000, EOS], [1000, 7, 1001, EOS])
+
+
+@pytest.mark.parametrize("length", [2, 7, 64])
+def test_infilling_leaves_one_mask_for_each_span(length: int) -> None:
+    for seed in range(10):
+        mask = noise_mask(length, Noise(0.4, 3.0), rng(seed))
+        ids = list(range(2, 2 + length))
+        slow: list[int] = []
+        for place, (token, masked) in enumerate(zip(ids, mask.tolist(), strict=True)):
+            if not masked:
+                slow.append(token)
+            elif place == 0 or not mask[place - 1]:
+                slow.append(-7)
+        assert infill(ids, mask, mask_id=-7) == slow
+
+
+def test_sentences_are_shuffled_whole() -> None:
+    words = ["a", "b.", "c.", "d", "e", "f.", "g", "h"]
+    ends = [word.endswith(".") for word in words]
+    orders = {" ".join(words[place] for place in permuted(ends, rng(seed))) for seed in range(300)}
+    assert len(orders) == 24  # four sentences, each order of them
+    assert "g h d e f. a b. c." in orders
+    assert all(sorted(order.split()) == sorted(words) and "d e f." in order for order in orders)
+    assert permuted([False], rng(0)) == [0]
+    assert permuted([True], rng(0)) == [0]

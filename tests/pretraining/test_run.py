@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from tests.pretraining.conftest import GPT2, LLAMA, T5, prose, recipe_of
@@ -18,7 +19,7 @@ from alter.errors import AlterError, ConfigError, DataError, ModelError, Trainin
 from alter.pretraining.design import TARGET_TOKENIZER, build_design
 from alter.pretraining.recipe import load_pretrain_recipe
 from alter.pretraining.run import PretrainRun, pretrain
-from alter.pretraining.tokens import load_tokenizer
+from alter.pretraining.tokens import load_tokenizer, train_tokenizer
 from alter.tensors import load_tensors
 
 LONGER = {"max_steps": 60, "eval_steps": 60, "save_steps": 60, "learning_rate": 1e-2, "per_device_train_batch_size": 8}
@@ -127,6 +128,119 @@ def test_a_decoder_learns_to_read_a_frozen_encoder(encoder: Path, tmp_path: Path
     recipe = recipe_of(tmp_path, model=None, tokenizer=None, model_name_or_path=str(run.model), train={"max_steps": 1})
     again = pretrain(recipe, output_dir=tmp_path / "again")
     assert losses(again)[0] == pytest.approx(last, abs=2e-4)
+
+
+INFILLING = {"objective": "text_infilling", "noise_density": 0.3, "mean_noise_span_length": 1.0, "permute_sentences": True}
+
+
+def test_text_infilling_teaches_to_write_the_whole_text(encoder: Path, tmp_path: Path) -> None:
+    t5 = build_design(load_pretrain_recipe(recipe_of(tmp_path, **INFILLING)), learned(tmp_path)).objective
+    [units] = t5.cut(["Ada sees the red house. Ben likes the old bridge. Cleo finds two grey cats."])
+    example = t5.example(units, np.random.default_rng(1))
+    assert t5.target.decode(example.labels) == f"{t5.source.decode(units)}</s>"
+    read = t5.source.decode(example.input_ids)
+    assert 1 <= read.count("<extra_id_0>") <= 15
+    assert len(example.input_ids) <= len(example.labels)
+
+    longer = composed(encoder)
+    longer["decoder"]["config"]["max_position_embeddings"] = 96
+    words = build_design(
+        load_pretrain_recipe(recipe_of(tmp_path, model=None, encoder_decoder=longer, max_length=64, **INFILLING)),
+        learned(tmp_path),
+    ).objective
+    text = "Ada sees the red house. Ben likes the old bridge. Cleo finds two grey cats."
+    [units] = words.cut([text])
+    example = words.example(units, np.random.default_rng(1))
+    assert words.target.decode(example.labels) == f" {text}</s>"
+    masked = example.input_ids.count(words.source.mask_token_id)
+    assert 1 <= masked <= 5
+    kept = [token for token in example.input_ids[1:-1] if token != words.source.mask_token_id]
+    whole = [token for word in units for token in word.source]
+    assert set(kept) < set(whole)
+    assert len(kept) < len(whole)
+    orders = {tuple(words.example(units, np.random.default_rng(seed)).input_ids) for seed in range(20)}
+    assert len(orders) > 15
+
+
+def learned(folder: Path) -> Any:
+    """Learn the tokenizer of the recipe in a folder."""
+    recipe = load_pretrain_recipe(folder / "tiny.yaml")
+    assert recipe.tokenizer is not None
+    assert recipe.tokenizer.train is not None
+    return train_tokenizer([(folder / "train.txt").read_text(encoding="utf-8")], recipe.tokenizer.train, ends_texts=True)
+
+
+@pytest.mark.parametrize("model", ["t5", "composed"])
+def test_text_infilling_is_learned(model: str, encoder: Path, tmp_path: Path) -> None:
+    settings = {**INFILLING, "train": LONGER}
+    if model == "composed":
+        settings |= {"model": None, "encoder_decoder": composed(encoder)}
+    first, last = losses(pretrain(recipe_of(tmp_path, **settings), output_dir=tmp_path / "run"))
+    assert last < first - 2
+
+
+def warm(encoder: Path, **config: Any) -> dict[str, Any]:
+    return {
+        "encoder": str(encoder),
+        "warm_start": True,
+        "decoder": {"architecture": "bert", "config": {"max_position_embeddings": 48, **config}},
+    }
+
+
+def test_a_warm_decoder_begins_with_the_encoders_weights(encoder: Path, tmp_path: Path) -> None:
+    recipe = load_pretrain_recipe(recipe_of(tmp_path, model=None, encoder_decoder=warm(encoder, num_hidden_layers=1)))
+    tokenizer = learned(tmp_path)
+    design = build_design(recipe, tokenizer, [prose(20, seed=3)])
+    whole: Any = design.model
+    theirs, own = whole.encoder.state_dict(), whole.decoder.bert.state_dict()
+    for name in (
+        "attention.self.query.weight",
+        "attention.output.LayerNorm.weight",
+        "intermediate.dense.bias",
+        "output.dense.weight",
+    ):
+        assert torch.equal(own[f"encoder.layer.0.{name}"], theirs[f"encoder.layer.0.{name}"])
+        assert own[f"encoder.layer.0.{name}"].data_ptr() != theirs[f"encoder.layer.0.{name}"].data_ptr()
+    assert torch.equal(own["embeddings.position_embeddings.weight"], theirs["embeddings.position_embeddings.weight"][:48])
+    words, pretrained = own["embeddings.word_embeddings.weight"], theirs["embeddings.word_embeddings.weight"]
+    spelled = 0
+    for token in range(len(tokenizer)):
+        text = tokenizer.decode([token])
+        if text.startswith(" ") and text.strip().isalpha():
+            pieces = design.objective.source(text, add_special_tokens=False)["input_ids"]
+            torch.testing.assert_close(words[token], pretrained[pieces].mean(0))
+            spelled += 1
+    assert spelled > 10
+    fresh = {**warm(encoder, num_hidden_layers=1), "warm_start": False}
+    sizes = {key: getattr(whole.encoder.config, key) for key in ("hidden_size", "num_attention_heads", "intermediate_size")}
+    fresh["decoder"] = {"architecture": "bert", "config": {**fresh["decoder"]["config"], **sizes}}
+    cold: Any = build_design(load_pretrain_recipe(recipe_of(tmp_path, model=None, encoder_decoder=fresh)), tokenizer).model
+    assert not torch.equal(
+        cold.decoder.bert.state_dict()["encoder.layer.0.output.dense.weight"], theirs["encoder.layer.0.output.dense.weight"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"hidden_size": 16, "num_attention_heads": 2},
+            r"the decoder's .* is \(\d+, 16\), the encoder's .* leave hidden_size, .* out",
+        ),
+        ({"max_position_embeddings": 4096}, r"max_position_embeddings at most the encoder's"),
+    ],
+)
+def test_a_warm_decoder_of_other_sizes_is_refused(change: dict[str, Any], message: str, encoder: Path, tmp_path: Path) -> None:
+    settings = warm(encoder, num_hidden_layers=1, **change)
+    with pytest.raises(ModelError, match=message):
+        pretrain(recipe_of(tmp_path, model=None, encoder_decoder=settings), output_dir=tmp_path / "run")
+
+
+def test_a_warm_decoder_of_another_architecture_is_refused(encoder: Path, tmp_path: Path) -> None:
+    settings = warm(encoder)
+    settings["decoder"] = {"architecture": "roberta", "config": {"num_hidden_layers": 1, "max_position_embeddings": 48}}
+    with pytest.raises(ModelError, match=r"the decoder is a 'roberta', the encoder a 'bert'; set decoder.architecture: bert"):
+        pretrain(recipe_of(tmp_path, model=None, encoder_decoder=settings), output_dir=tmp_path / "run")
 
 
 def test_a_decoder_can_be_saved_without_its_encoder(encoder: Path, tmp_path: Path) -> None:
@@ -253,7 +367,7 @@ WRONG: list[tuple[dict[str, Any], type[AlterError], str]] = [
     ({"model": {**T5, "config": {"vocab_size": 300}}}, ModelError, "but the tokenizer has 320 tokens"),
     ({"model": {"architecture": "bert"}}, ModelError, "is an encoder"),
     ({"model": {"architecture": "vit"}}, ModelError, "cannot be built"),
-    ({"objective": "next_token"}, ConfigError, "a 't5' model learns span_corruption"),
+    ({"objective": "next_token"}, ConfigError, "a 't5' model learns span_corruption or text_infilling"),
     ({"model": GPT2, "max_length": 65}, ConfigError, "positions for 64 tokens"),
     ({"max_length": 512}, ConfigError, r"tokenizer has 20; lower max_length"),
     ({"tokenizer": {"train": {"vocab_size": 50_000}}}, DataError, "too large for the text"),

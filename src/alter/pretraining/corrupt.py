@@ -1,7 +1,8 @@
-"""Span corruption (T5, arXiv 1910.10683) and next-token prediction on token ids.
+"""Span corruption (T5, arXiv 1910.10683) and text infilling (BART, arXiv 1910.13461) on token ids.
 
-    block    a b c d e f g h            mask    . . x x . . . x
-    input    a b <0> e f g <1> </s>     target  <0> c d <1> h <2> </s>
+    block              a b c d e f g h            mask    . . x x . . . x
+    span corruption    a b <0> e f g <1> </s>     target  <0> c d <1> h <2> </s>
+    text infilling     a b <0> e f g <0> </s>     target  a b c d e f g h </s>
 
 Spans are T5's `random_spans_noise_mask`: as many as fit the wished mean length, their lengths and the gaps between them drawn evenly
 from all ways to divide the masked and the other tokens; a block begins unmasked and ends masked.
@@ -9,6 +10,7 @@ from all ways to divide the masked and the other tokens; a block begins unmasked
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -74,3 +76,25 @@ def corrupt(ids: list[int], mask: Mask, *, sentinels: list[int], eos: int) -> Ex
         target += [sentinel, *ids[start:end]]
         done = end
     return Example(input_ids=[*inputs, *ids[done:], eos], labels=[*target, sentinels[len(spans)], eos])
+
+
+def infill(ids: list[int], mask: Mask, *, mask_id: int) -> list[int]:
+    """Return the input with one mask token for each masked span."""
+    inputs: list[int] = []
+    done = 0
+    for start, end in spans_of(mask):
+        inputs += [*ids[done:start], mask_id]
+        done = end
+    return [*inputs, *ids[done:]]
+
+
+def permuted(ends: Sequence[bool], rng: np.random.Generator) -> list[int]:
+    """Return an order of units in which sentences are shuffled and whole (BART's sentence permutation).
+
+    Args:
+        ends: of each unit, whether it ends a sentence; what follows the last end is a sentence too.
+        rng: draws the order.
+    """
+    starts = [0, *(place + 1 for place, last in enumerate(ends[:-1]) if last)]
+    sentences = [range(start, end) for start, end in zip(starts, [*starts[1:], len(ends)], strict=True)]
+    return [unit for number in rng.permutation(len(sentences)) for unit in sentences[number]]

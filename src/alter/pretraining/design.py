@@ -7,8 +7,10 @@ recipe.encoder_decoder      a pretrained encoder, frozen or not, and a decoder f
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+import itertools
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any, cast
 
 import torch
 from transformers import (
@@ -23,15 +25,17 @@ from transformers import (
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING
 
-from alter.backbones._compose import is_composed, read_encoder
+from alter.backbones._compose import first_layers, is_composed, read_encoder
 from alter.backbones._load import LOAD_ERRORS, TARGET_TOKENIZER, base_fingerprint, load_base, load_target_tokenizer, resolve_base
 from alter.errors import ConfigError, ModelError, did_you_mean
 from alter.pretraining.corrupt import Noise
-from alter.pretraining.objectives import NextToken, Objective, SpanCorruption
+from alter.pretraining.objectives import NextToken, Objective, SpanCorruption, TextInfilling
 from alter.pretraining.quiet import first_line, quiet
+from alter.pretraining.reading import NUM_TEXTS, start_reading
 from alter.pretraining.recipe import ArchitectureSettings, EncoderDecoderSettings, PretrainRecipe
 from alter.pretraining.tokens import sentinel
-from alter.pretraining.words import WordSpans
+from alter.pretraining.warm import sizes_of, warm_start
+from alter.pretraining.words import WordInfilling, WordSpans
 
 __all__ = ["TARGET_TOKENIZER", "Design", "build_design", "wants_ends"]
 
@@ -52,6 +56,8 @@ class Design:
     """What it started from, if not from scratch."""
     encoder: dict[str, str | None] | None = None
     """Name, revision and fingerprint of an encoder that the finished model leaves out, if it does."""
+    fingerprint: str = ""
+    """Of the model before anything was computed on this machine: a resumed run must have started from the same."""
 
 
 def wants_ends(recipe: PretrainRecipe) -> bool:
@@ -61,12 +67,13 @@ def wants_ends(recipe: PretrainRecipe) -> bool:
     return True
 
 
-def build_design(recipe: PretrainRecipe, tokenizer: PreTrainedTokenizerBase | None) -> Design:
+def build_design(recipe: PretrainRecipe, tokenizer: PreTrainedTokenizerBase | None, texts: Iterable[str] = ()) -> Design:
     """Build or load the model of a recipe.
 
     Args:
         recipe: the recipe.
         tokenizer: the one of a model from scratch; None where the model brings its own.
+        texts: some of the text, from which a warm decoder starts to read.
 
     Raises:
         ModelError: an unknown architecture, a configuration that does not fit, or a base that cannot be loaded.
@@ -74,15 +81,38 @@ def build_design(recipe: PretrainRecipe, tokenizer: PreTrainedTokenizerBase | No
     """
     torch.manual_seed(recipe.seed)
     with quiet():
-        if recipe.encoder_decoder is not None:
-            assert tokenizer is not None
-            return _composed(recipe, recipe.encoder_decoder, tokenizer)
-        if recipe.model is not None:
-            assert tokenizer is not None
-            model = _from_scratch(recipe.model, tokenizer)
-            return Design(model, _objective(recipe, model, tokenizer), None)
-        assert recipe.model_name_or_path is not None
-        return _continued(recipe, recipe.model_name_or_path)
+        design = _design(recipe, tokenizer)
+        design = replace(design, fingerprint=base_fingerprint(design.model))
+        if recipe.encoder_decoder is not None and recipe.encoder_decoder.warm_start:
+            spoken = {"source": design.objective.source, "target": design.objective.target}
+            start_reading(
+                cast("EncoderDecoderModel", design.model), list(itertools.islice(texts, NUM_TEXTS)), seed=recipe.seed, **spoken
+            )
+        if recipe.train.attn_implementation is not None:
+            _set_attention(design.model, recipe.train.attn_implementation)
+    return design
+
+
+def _set_attention(model: PreTrainedModel, implementation: str) -> None:
+    try:
+        for part in [model, *(getattr(model, name) for name in ("encoder", "decoder") if isinstance(model, EncoderDecoderModel))]:
+            part.set_attn_implementation(implementation)
+    except (ValueError, ImportError) as error:
+        raise ModelError(
+            f"train.attn_implementation: '{model.config.model_type}' has no {implementation} here ({first_line(error)}); leave it out"
+        ) from error
+
+
+def _design(recipe: PretrainRecipe, tokenizer: PreTrainedTokenizerBase | None) -> Design:
+    if recipe.encoder_decoder is not None:
+        assert tokenizer is not None
+        return _composed(recipe, recipe.encoder_decoder, tokenizer)
+    if recipe.model is not None:
+        assert tokenizer is not None
+        model = _from_scratch(recipe.model, tokenizer)
+        return Design(model, _objective(recipe, model, tokenizer), None)
+    assert recipe.model_name_or_path is not None
+    return _continued(recipe, recipe.model_name_or_path)
 
 
 def _config(settings: ArchitectureSettings, *, where: str, **more: Any) -> PreTrainedConfig:
@@ -141,18 +171,22 @@ def _made(kind: Any, config: PreTrainedConfig, *, where: str) -> PreTrainedModel
 
 
 def _composed(recipe: PretrainRecipe, settings: EncoderDecoderSettings, tokenizer: PreTrainedTokenizerBase) -> Design:
-    special = _special(tokenizer)
+    encoder, source = load_base(settings.encoder, revision=settings.revision)
+    special = {**(sizes_of(encoder.config) if settings.warm_start else {}), **_special(tokenizer)}
     config = _config(settings.decoder, where="encoder_decoder.decoder", **special, is_decoder=True, add_cross_attention=True)
     if not (getattr(config, "is_decoder", False) and getattr(config, "add_cross_attention", False)):
         raise ModelError(
             f"encoder_decoder.decoder: '{settings.decoder.architecture}' cannot look at an encoder's output; choose bert, roberta or gpt2"
         )
-    encoder, source = load_base(settings.encoder, revision=settings.revision)
     if encoder.can_generate():
         raise ModelError(f"encoder_decoder.encoder: '{settings.encoder}' writes text itself; go on with it as model_name_or_path")
     named = {"name": settings.encoder, "revision": settings.revision, "fingerprint": base_fingerprint(encoder)}
+    if settings.encoder_layers is not None:
+        first_layers(encoder, settings.encoder_layers)
     encoder.config.name_or_path = settings.encoder  # config.json travels: the folder of this machine has no place in it
     decoder = _made(AutoModelForCausalLM, config, where="encoder_decoder.decoder")
+    if settings.warm_start:
+        warm_start(decoder, encoder, source=source, target=tokenizer)
     try:
         model = EncoderDecoderModel(encoder=encoder, decoder=decoder)
     except BUILD_ERRORS as error:
@@ -187,15 +221,18 @@ def _continued(recipe: PretrainRecipe, name: str) -> Design:
 
 
 def _objective(recipe: PretrainRecipe, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Objective:
-    wanted = "span_corruption" if model.config.is_encoder_decoder else "next_token"
-    if recipe.objective not in (None, wanted):
+    fits = ("span_corruption", "text_infilling") if model.config.is_encoder_decoder else ("next_token",)
+    wanted = recipe.objective or fits[0]
+    if wanted not in fits:
         raise ConfigError(
-            f"objective is {recipe.objective}, but a '{model.config.model_type}' model learns {wanted}; leave it out"
+            f"objective is {wanted}, but a '{model.config.model_type}' model learns {' or '.join(fits)}; leave it out"
         )
     _check_length(recipe, model.config)
     if wanted == "next_token":
         return NextToken(tokenizer, length=recipe.max_length)
     noise = Noise(recipe.noise_density, recipe.mean_noise_span_length)
+    if wanted == "text_infilling":
+        return TextInfilling(tokenizer, noise=noise, length=recipe.max_length, permute_sentences=recipe.permute_sentences)
     return SpanCorruption(tokenizer, noise=noise, length=recipe.max_length)
 
 
@@ -204,7 +241,10 @@ def _words(
 ) -> Objective:
     _check_length(recipe, model.encoder.config)
     noise = Noise(recipe.noise_density, recipe.mean_noise_span_length)
-    return WordSpans(source, target, noise=noise, length=recipe.max_length, longest_target=_positions(model.decoder.config))
+    shape: dict[str, Any] = {"noise": noise, "length": recipe.max_length, "longest_target": _positions(model.decoder.config)}
+    if recipe.objective == "text_infilling":
+        return WordInfilling(source, target, permute_sentences=recipe.permute_sentences, **shape)
+    return WordSpans(source, target, **shape)
 
 
 def _check_length(recipe: PretrainRecipe, config: PreTrainedConfig) -> None:

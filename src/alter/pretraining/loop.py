@@ -18,7 +18,6 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import broadcast_object_list
 
-from alter.backbones._load import base_fingerprint
 from alter.errors import CheckpointError, TrainingError
 from alter.pretraining.batch import Batch, SummedLoss, collate
 from alter.pretraining.blocks import Block, Cursor, blocks_of, first_blocks
@@ -84,7 +83,7 @@ class Pretrainer:
         self.loss_sum = torch.zeros((), dtype=torch.float64)
         self.loss_tokens = 0
         self.progress = PretrainProgress(
-            num_processes=self.accelerator.num_processes, rows_digest=digest, base_fingerprint=base_fingerprint(design.model)
+            num_processes=self.accelerator.num_processes, rows_digest=digest, base_fingerprint=design.fingerprint
         )
         if resume and (newest := checkpoints_in(self.checkpoints)[-1:]):
             self._resume(newest[0])

@@ -1,4 +1,7 @@
-"""What a model is asked: to restore masked spans, or to go on. An objective cuts documents into units and makes examples of blocks."""
+"""What a model is asked: to restore masked spans, to write a damaged text anew, or to go on.
+
+An objective cuts documents into units and makes examples of blocks.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,11 @@ from transformers import PreTrainedTokenizerBase
 
 from alter.errors import ConfigError
 from alter.pretraining.blocks import Cutter, Units
-from alter.pretraining.corrupt import Example, Noise, corrupt, noise_mask
+from alter.pretraining.corrupt import Example, Noise, corrupt, infill, noise_mask, permuted
 from alter.pretraining.tokens import PlainText, sentinel_ids
+
+SENTENCE_ENDS = (".", "!", "?", "</s>")
+"""What a sentence's last word or token ends with."""
 
 
 class Objective(Cutter, Protocol):
@@ -76,6 +82,36 @@ class SpanCorruption(_Tokens):
         """Return the block with spans masked, and the spans."""
         mask = noise_mask(len(units), self.noise, rng)
         return corrupt(list(units), mask, sentinels=self.sentinels, eos=self.eos)
+
+
+class TextInfilling(_Tokens):
+    """Write the whole text of which the input shows a part: spans are masked and, if wished, sentences shuffled.
+
+    Every token is learned from, and to copy is learned with it. A masked span is the tokenizer's mask token or, without one,
+    `<extra_id_0>`.
+
+    Raises:
+        ConfigError: the tokenizer has neither.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, *, noise: Noise, length: int, permute_sentences: bool) -> None:
+        super().__init__(tokenizer, length=length)
+        self.noise = noise
+        self.permute_sentences = permute_sentences
+        masks = [tokenizer.mask_token_id] if isinstance(tokenizer.mask_token_id, int) else sentinel_ids(tokenizer)
+        if not masks:
+            raise ConfigError("the tokenizer has no mask token and no <extra_id_0> to stand for masked text; add one")
+        self.mask_id: int = masks[0]
+        spelled = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
+        self.ends = [str(token).endswith(SENTENCE_ENDS) for token in spelled]
+
+    def example(self, units: Units, rng: np.random.Generator) -> Example:
+        """Return the block with spans masked and sentences shuffled, and the block."""
+        read = (
+            [units[place] for place in permuted([self.ends[token] for token in units], rng)] if self.permute_sentences else units
+        )
+        mask = noise_mask(len(read), self.noise, rng)
+        return Example(input_ids=[*infill(list(read), mask, mask_id=self.mask_id), self.eos], labels=[*units, self.eos])
 
 
 def check_sentinels(have: int, noise: Noise, length: int) -> None:

@@ -14,7 +14,7 @@ import pydantic
 from alter.config import Settings, apply_overrides, load_yaml, parse
 from alter.errors import ConfigError
 
-Objective = Literal["span_corruption", "next_token"]
+Objective = Literal["span_corruption", "text_infilling", "next_token"]
 
 
 class ArchitectureSettings(Settings):
@@ -33,6 +33,8 @@ class EncoderDecoderSettings(Settings):
     """The encoder: a hub id, a local folder, or `package:<python package that carries a model>`."""
     revision: str | None = None
     """Branch, tag or commit of a hub encoder."""
+    encoder_layers: int | None = pydantic.Field(default=None, ge=1)
+    """Use only the encoder's first layers, so many: what stands where is easier to read from them than from the last ones."""
     freeze_encoder: bool = True
     """Train the decoder alone."""
     save_encoder: bool = True
@@ -40,6 +42,10 @@ class EncoderDecoderSettings(Settings):
     `alter` puts the two together, transformers by itself does not."""
     decoder: ArchitectureSettings
     """The decoder, e.g. of architecture `bert`."""
+    warm_start: bool = False
+    """Begin with the encoder's layers (evenly chosen, if the decoder has fewer), its word embeddings (by spelling) and an attention to the
+    encoder found by least squares on some of the text, instead of random weights. Architectures must be the same; sizes that
+    decoder.config leaves out are the encoder's."""
 
     @pydantic.model_validator(mode="after")
     def _saves_what_it_trains(self) -> EncoderDecoderSettings:
@@ -132,6 +138,9 @@ class PretrainSettings(Settings):
     it for fine-tuning either way."""
     mixed_precision: Literal["no", "bf16", "auto"] = "no"
     """Autocast type; `auto` is bf16 where the device multiplies it natively."""
+    attn_implementation: Literal["eager", "sdpa", "flash_attention_2"] | None = None
+    """How attention is computed; by default as transformers chooses. On CPUs `eager` trains short blocks faster than `sdpa`, whose backward
+    pass is slow there."""
     eval_steps: int = pydantic.Field(default=250, ge=1)
     """Measure the held-out loss every so many steps, and at the start and the end."""
     eval_batches: int = pydantic.Field(default=8, ge=1)
@@ -168,11 +177,14 @@ class PretrainRecipe(Settings):
     source: TextSource
     """The text."""
     objective: Objective | None = None
-    """`span_corruption` (encoder-decoder models) or `next_token` (decoder-only models); by default what fits the model."""
+    """`span_corruption` (encoder-decoder models: write what was masked), `text_infilling` (the same models: write the whole text) or
+    `next_token` (decoder-only models); by default the first or the last, which fits the model."""
     noise_density: float = pydantic.Field(default=0.15, gt=0, lt=1)
-    """Share of a block that is masked (span_corruption)."""
+    """Share of a block that is masked (not next_token)."""
     mean_noise_span_length: float = pydantic.Field(default=3.0, ge=1)
-    """Mean length of a masked span (span_corruption)."""
+    """Mean length of a masked span (not next_token)."""
+    permute_sentences: bool = False
+    """Shuffle the sentences that are read, so that their order must be found too (text_infilling)."""
     max_length: int = pydantic.Field(default=512, ge=8)
     """Tokens in a block, before masking."""
     seed: int = pydantic.Field(default=0, ge=0)
@@ -197,7 +209,11 @@ class PretrainRecipe(Settings):
         if self.model_name_or_path is None and self.tokenizer is None:
             raise ValueError("a model from scratch needs a tokenizer; e.g. tokenizer: {train: {vocab_size: 8192}}")
         if self.encoder_decoder is not None and self.objective == "next_token":
-            raise ValueError("objective next_token is for decoder-only models; encoder_decoder learns span_corruption")
+            raise ValueError(
+                "objective next_token is for decoder-only models; encoder_decoder learns span_corruption or text_infilling"
+            )
+        if self.permute_sentences and self.objective != "text_infilling":
+            raise ValueError("permute_sentences is for objective text_infilling; set that too, or drop permute_sentences")
         return self
 
 

@@ -100,7 +100,7 @@ def _pretrain(
     validation = Documents(text.validation, separator=source.documents, seed=recipe.seed, shuffle_buffer=source.shuffle_buffer)
     observer = observer if state.is_main_process else Unwatched()
     tokenizer = _tokenizer(recipe, documents, folder / "tokenizer", resume=resume, observer=observer, state=state)
-    design = build_design(recipe, tokenizer)
+    design = build_design(recipe, tokenizer, documents.epoch(0))
     trainer = Pretrainer(
         design,
         recipe=recipe,

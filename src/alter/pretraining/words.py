@@ -1,8 +1,9 @@
-"""Span corruption on words, for an encoder and a decoder that do not share a tokenizer.
+"""Span corruption and text infilling on words, for an encoder and a decoder that do not share a tokenizer.
 
     block    The cat sat on the mat          mask        . . x x . .
     input    [CLS] the cat [MASK] the mat [SEP]          in the encoder's tokens
-    target   <0> sat on <1> </s>                         in the decoder's
+    target   <0> sat on <1> </s>                         in the decoder's; span corruption
+             The cat sat on the mat </s>                 text infilling
 
 A masked span is the encoder's own mask token, which it understands without training; spans are told apart by their order. Blocks
 are measured in the encoder's tokens. Consecutive documents join without a separator, for encoders of this kind have none.
@@ -17,8 +18,8 @@ from transformers import PreTrainedTokenizerBase
 
 from alter.errors import ConfigError
 from alter.pretraining.blocks import Units
-from alter.pretraining.corrupt import Example, Noise, noise_mask, spans_of
-from alter.pretraining.objectives import check_sentinels
+from alter.pretraining.corrupt import Example, Noise, noise_mask, permuted, spans_of
+from alter.pretraining.objectives import SENTENCE_ENDS, check_sentinels
 from alter.pretraining.tokens import PlainText, sentinel_ids
 
 LONGEST_WORD = 64
@@ -31,10 +32,12 @@ class Word:
 
     source: tuple[int, ...]
     target: tuple[int, ...]
+    ends: bool = False
+    """Whether a sentence ends with it."""
 
 
-class WordSpans:
-    """Restore masked spans of words.
+class _Words:
+    """Blocks of words.
 
     Args:
         source: the encoder's tokenizer.
@@ -60,11 +63,9 @@ class WordSpans:
         self.noise = noise
         self.mask_id: int = source.mask_token_id
         self.eos: int = target.eos_token_id
-        self.sentinels = sentinel_ids(target)
         self._before, self._after = _ends(source)
         self.length = length - len(self._before) - len(self._after)
         self.longest_target = longest_target
-        check_sentinels(len(self.sentinels), noise, length)
         self._source, self._target = PlainText(source), PlainText(target)
 
     def cut(self, documents: list[str]) -> list[Units]:
@@ -73,7 +74,10 @@ class WordSpans:
         flat = [word for document in words for word in document]
         spaced = [f" {word}" for word in flat]
         sources, targets = iter(self._source.ids(spaced)), iter(self._target.ids(spaced))
-        return [[Word(tuple(next(sources)), tuple(next(targets))) for _ in document] for document in words]
+        return [
+            [Word(tuple(next(sources)), tuple(next(targets)), word.endswith(SENTENCE_ENDS)) for word in document]
+            for document in words
+        ]
 
     def fits(self, units: Units, start: int, room: int) -> tuple[int, int]:
         """Return how many words fit, each as wide as its tokens for the encoder."""
@@ -85,21 +89,64 @@ class WordSpans:
             taken += width
         return len(units) - start, taken
 
+    def _read(self, words: Units, spans: list[tuple[int, int]]) -> list[int]:
+        """Return what the encoder reads: its tokens, with one mask token for each span."""
+        text: list[int] = []
+        done = 0
+        for start, end in spans:
+            text += [token for word in words[done:start] for token in word.source]
+            text.append(self.mask_id)
+            done = end
+        text += [token for word in words[done:] for token in word.source]
+        return [*self._before, *text[: self.length], *self._after]
+
+
+class WordSpans(_Words):
+    """Restore masked spans of words.
+
+    Raises:
+        ConfigError: as above, or the decoder's tokenizer has too few sentinels for blocks of this length.
+    """
+
+    def __init__(
+        self, source: PreTrainedTokenizerBase, target: PreTrainedTokenizerBase, *, noise: Noise, length: int, longest_target: int
+    ) -> None:
+        super().__init__(source, target, noise=noise, length=length, longest_target=longest_target)
+        self.sentinels = sentinel_ids(target)
+        check_sentinels(len(self.sentinels), noise, length)
+
     def example(self, units: Units, rng: np.random.Generator) -> Example:
         """Return the block with spans of words masked, and the spans."""
-        mask = noise_mask(len(units), self.noise, rng)
-        text: list[int] = []
+        spans = spans_of(noise_mask(len(units), self.noise, rng))
         target: list[int] = []
-        done = 0
-        spans = spans_of(mask)
         for sentinel, (start, end) in zip(self.sentinels, spans, strict=False):
-            text += [token for word in units[done:start] for token in word.source]
-            text.append(self.mask_id)
             target += [sentinel, *(token for word in units[start:end] for token in word.target)]
-            done = end
-        text += [token for word in units[done:] for token in word.source]
         labels = [*target[: self.longest_target - 2], self.sentinels[len(spans)], self.eos]
-        return Example(input_ids=[*self._before, *text[: self.length], *self._after], labels=labels)
+        return Example(input_ids=self._read(units, spans), labels=labels)
+
+
+class WordInfilling(_Words):
+    """Write the whole text of which the input shows a part: spans are masked and, if wished, sentences shuffled."""
+
+    def __init__(
+        self,
+        source: PreTrainedTokenizerBase,
+        target: PreTrainedTokenizerBase,
+        *,
+        noise: Noise,
+        length: int,
+        longest_target: int,
+        permute_sentences: bool,
+    ) -> None:
+        super().__init__(source, target, noise=noise, length=length, longest_target=longest_target)
+        self.permute_sentences = permute_sentences
+
+    def example(self, units: Units, rng: np.random.Generator) -> Example:
+        """Return the block with spans of words masked and sentences shuffled, and the block."""
+        read = [units[place] for place in permuted([word.ends for word in units], rng)] if self.permute_sentences else units
+        spans = spans_of(noise_mask(len(read), self.noise, rng))
+        target = [token for word in units for token in word.target]
+        return Example(input_ids=self._read(read, spans), labels=[*target[: self.longest_target - 1], self.eos])
 
 
 def _ends(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:

@@ -1,0 +1,97 @@
+"""A decoder that begins with its encoder's weights instead of random ones (Rothe et al. 2020, arXiv 1907.12461).
+
+    layers              the encoder's, evenly chosen: 3 of 6 are numbers 0, 2 and 5
+    word embeddings     by spelling: each of the decoder's tokens takes the mean of the encoder's tokens for the same text
+    positions, norms    the encoder's first ones
+
+The attention from decoder to encoder has no counterpart: `reading.py`.
+"""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import torch
+from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from alter.errors import ModelError
+from alter.pretraining.tokens import PlainText
+
+SIZES = ("hidden_size", "intermediate_size", "num_attention_heads", "hidden_act", "layer_norm_eps", "type_vocab_size")
+"""What a decoder takes over from its encoder's configuration where the recipe is silent."""
+LAYER = re.compile(r"\.layer\.(\d+)\.")
+
+
+def sizes_of(encoder: PreTrainedConfig) -> dict[str, object]:
+    """Return the settings of a decoder that the encoder's weights fit."""
+    return {key: getattr(encoder, key) for key in SIZES if hasattr(encoder, key)}
+
+
+@torch.no_grad()
+def warm_start(
+    decoder: PreTrainedModel, encoder: PreTrainedModel, *, source: PreTrainedTokenizerBase, target: PreTrainedTokenizerBase
+) -> int:
+    """Copy the encoder's weights into the decoder.
+
+    Args:
+        decoder: a decoder of the encoder's architecture; is changed.
+        encoder: the pretrained encoder.
+        source: the encoder's tokenizer.
+        target: the decoder's tokenizer.
+
+    Returns:
+        How many numbers were copied.
+
+    Raises:
+        ModelError: architectures or sizes differ.
+    """
+    if decoder.config.model_type != encoder.config.model_type:
+        raise ModelError(
+            f"encoder_decoder.warm_start: the decoder is a '{decoder.config.model_type}', the encoder a "
+            f"'{encoder.config.model_type}'; set decoder.architecture: {encoder.config.model_type}, or warm_start: false"
+        )
+    own, theirs = dict(decoder.base_model.named_parameters()), dict(encoder.base_model.named_parameters())
+    chosen = np.linspace(0, encoder.config.num_hidden_layers - 1, decoder.config.num_hidden_layers).round().astype(int)
+    words = decoder.get_input_embeddings().weight
+    copied = 0
+    for name, parameter in own.items():
+        if parameter is words:
+            continue
+        found = LAYER.search(name)
+        there = name if found is None else name.replace(found.group(0), f".layer.{chosen[int(found.group(1))]}.", 1)
+        if there not in theirs:
+            continue
+        values = theirs[there]
+        if values.dim() == parameter.dim() == 2 and "position" in name:
+            values = values[: len(parameter)]
+        if values.shape != parameter.shape:
+            raise ModelError(
+                f"encoder_decoder.warm_start: the decoder's {name} is {tuple(parameter.shape)}, the encoder's {tuple(values.shape)}; "
+                f"leave {', '.join(SIZES[:3])} out of decoder.config, and max_position_embeddings at most the encoder's"
+            )
+        parameter.copy_(values)
+        copied += parameter.numel()
+    if copied == 0:
+        raise ModelError(
+            f"encoder_decoder.warm_start: a '{encoder.config.model_type}' decoder names none of its encoder's weights; set it to false"
+        )
+    return copied + _spelled(words, encoder.get_input_embeddings().weight, source=source, target=target)
+
+
+def _spelled(
+    words: torch.Tensor, pretrained: torch.Tensor, *, source: PreTrainedTokenizerBase, target: PreTrainedTokenizerBase
+) -> int:
+    """Give each of the decoder's tokens the mean of the encoder's tokens for its text; special tokens and lone bytes stay random."""
+    vocabulary = source.get_vocab()
+    special = set(target.all_special_ids)
+    tokens = [token for token in range(len(target)) if token not in special]
+    texts = [target.decode([token]) for token in tokens]
+    copied = 0
+    for token, text, pieces in zip(tokens, texts, PlainText(source).ids(texts), strict=True):
+        inside = vocabulary.get(f"##{text.lower()}") if text[:1].isalnum() else None
+        ids = [inside] if inside is not None else [piece for piece in pieces if piece != source.unk_token_id]
+        if ids and "\ufffd" not in text:
+            words[token] = pretrained[ids].mean(0)
+            copied += words.shape[1]
+    return copied
