@@ -85,7 +85,7 @@ def test_the_demo_runs_to_its_last_line(tmp_path: Path) -> None:
     folder = tmp_path / "runs" / "demo"
     overrides = [part for override in small for part in ("--set", override)]
     writing = ["stages.stage1.max_steps=2", "stages.stage2.max_steps=2", "max_length=32", "max_target_length=8"]
-    writing += [f"model_name_or_path={save_tiny_lm(tmp_path / 'writer', 't5')}", "tasks.subject.cap=30"]
+    writing += [f"model_name_or_path={save_tiny_lm(tmp_path / 'writer', 't5')}", "tasks.subject.cap=30", "tasks.reply.cap=30"]
     overrides += [part for override in writing for part in ("--set-writing", override)]
     shown = run([sys.executable, "-m", "alter", "demo", "--output-dir", str(folder), *overrides], cwd=tmp_path)
     for column in ("majority class", "TF-IDF", "stage 1", "stage 2"):

@@ -12,30 +12,25 @@ Shapes: B rows, S tokens, T tokens to write, V vocabulary, D model width, C outp
 
 from __future__ import annotations
 
-import contextlib
-import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from torch import nn
 from transformers import PreTrainedModel
 from transformers.utils.generic import ModelOutput
 
 from alter.backbones._find import family_of, sites_of
 from alter.config import merge, parse
 from alter.errors import ConfigError, ModelError, TaskError, did_you_mean
-from alter.nn.ffn import find_ffn
-from alter.nn.heads import HeadBank
+from alter.nn.equipped import Equipped, check_free
 from alter.nn.losses import NOT_A_CLASS, mean_over_targets, row_losses, token_losses
-from alter.nn.mta import MTA, attach, detach, watch
 from alter.nn.packing import Packing
-from alter.nn.routing import Route, Router, RoutingState
-from alter.nn.site import Kind, projection_weight
-from alter.nn.tokens import mean_over_tokens
+from alter.nn.passes import one_stack, two_stacks
+from alter.nn.routing import Route
+from alter.nn.site import choose_sites
 from alter.presets import PRESETS
-from alter.recipe import HeadSettings, MTASettings, Trained, check_mta
+from alter.recipe import HeadSettings, MTASettings, check_mta
 
 
 @dataclass
@@ -57,7 +52,7 @@ class MTAOutput(ModelOutput):
     last_hidden_state: torch.Tensor | None = None
 
 
-class MTAModel(nn.Module):
+class MTAModel(Equipped):
     """A stock model with an MTA at each chosen site.
 
     Args:
@@ -82,65 +77,18 @@ class MTAModel(nn.Module):
         num_outputs: Sequence[int] | None = None,
         heads: HeadSettings | None = None,
     ) -> None:
-        super().__init__()
-        self.task_names = list(task_names)
-        self.settings = settings
-        self.head_settings = heads or HeadSettings()
-        self.kind = family_of(backbone).kind
-        _check_free(backbone, self.kind)
-        self.state = RoutingState()
-        ffns = [find_ffn(backbone, site) for site in sites_of(backbone)]
-        num_encoder = sum(ffn.site.stack == "encoder" for ffn in ffns)
-        self.site_positions = choose_sites(settings.sites, num_encoder, num_decoder_layers=len(ffns) - num_encoder)
-        self.ffns = [ffns[position] for position in self.site_positions]
-        encoder = backbone.get_encoder() if self.kind == "encoder-decoder" else None
-        for ffn, position in zip(self.ffns, self.site_positions, strict=True):
-            beside = ffns[0].dim if encoder is not None and ffn.site.stack == "decoder" else None
-            mta = MTA(ffn, settings, num_tasks=len(self.task_names), state=self.state, position=position, encoder_dim=beside)
-            attach(backbone, ffn, mta.to(projection_weight(ffn.down)))
-        watch(backbone, encoder, self.state)
-        self.backbone = backbone
-        self.heads = None
-        if num_outputs is not None and self.kind == "encoder":
-            last = projection_weight(self.ffns[-1].down)
-            self.heads = HeadBank(backbone.config.hidden_size, num_outputs, self.head_settings).to(last)
+        kind = family_of(backbone).kind
+        check_free(backbone, kind)
+        super().__init__(
+            backbone,
+            kind=kind,
+            sites=sites_of(backbone),
+            task_names=task_names,
+            settings=settings,
+            num_outputs=num_outputs,
+            heads=heads or HeadSettings(),
+        )
         self.label_smoothing = 0.0
-
-    @property
-    def mtas(self) -> list[MTA]:
-        """The MTA of every site, first layer first."""
-        return [module for module in self.backbone.modules() if isinstance(module, MTA)]
-
-    @property
-    def num_adapters(self) -> int:
-        """Task adapters per site."""
-        return self.settings.num_adapters or len(self.task_names)
-
-    @property
-    def router(self) -> Router:
-        """What weighs the adapters now: the selector (stage 1) or the gate (stage 2)."""
-        return self.state.router
-
-    @router.setter
-    def router(self, router: Router) -> None:
-        self.state.router = router
-
-    def task_ids(self, tasks: Sequence[str]) -> torch.Tensor:
-        """Return the ids of named tasks, (B,).
-
-        Raises:
-            TaskError: a name is unknown.
-        """
-        ids = {name: position for position, name in enumerate(self.task_names)}
-        for task in tasks:
-            if task not in ids:
-                raise TaskError(f"unknown task '{task}'; {did_you_mean(task, ids)}")
-        return torch.tensor([ids[task] for task in tasks], device=self.device)
-
-    @property
-    def device(self) -> torch.device:
-        """Where the parameters are."""
-        return next(self.parameters()).device
 
     def forward(
         self,
@@ -184,7 +132,7 @@ class MTAModel(nn.Module):
                 "labels=... was given, but an MTAModel takes label_ids=... (class of each row, -100 for none) and targets=... "
                 "(number of each regression row); rename it"
             )
-        with self._routed(Route(task_ids_B=task_ids, mask_BS=attention_mask)):
+        with self.routed(Route(task_ids_B=task_ids, mask_BS=attention_mask)):
             out = self.backbone(input_ids=input_ids, attention_mask=attention_mask, **backbone_inputs)
             hidden_BSD = out.last_hidden_state
             if self.heads is None:
@@ -212,9 +160,9 @@ class MTAModel(nn.Module):
     ) -> MTAOutput:
         """Run a model that writes; see `forward`."""
         if self.kind == "encoder-decoder":
-            logits_BTV = self._run_two_stacks(input_ids, mask_BS, task_ids, labels_BT, given)
+            logits_BTV = two_stacks(self, input_ids, mask_BS, task_ids, labels_BT, given)
         else:
-            logits_BTV = self._run_one_stack(input_ids, mask_BS, task_ids, labels_BT, packing, given)
+            logits_BTV = one_stack(self, input_ids, mask_BS, task_ids, labels_BT, packing, given)
         if labels_BT is None:
             return MTAOutput(logits=logits_BTV)
         predicted_BTV, wanted_BT = logits_BTV, labels_BT
@@ -227,80 +175,11 @@ class MTAModel(nn.Module):
         loss = losses_B.sum() / num_counted.clamp_min(1)
         return MTAOutput(loss=loss, logits=logits_BTV, losses=losses_B, token_losses=losses_BT)
 
-    def _run_two_stacks(
-        self,
-        input_ids: torch.Tensor | None,
-        mask_BS: torch.Tensor | None,
-        task_ids: torch.Tensor,
-        labels_BT: torch.Tensor | None,
-        given: dict[str, Any],
-    ) -> torch.Tensor:
-        if labels_BT is not None and "decoder_input_ids" not in given:
-            given = {**given, "decoder_input_ids": self._shifted(labels_BT)}
-        with self._routed(Route(task_ids_B=task_ids, mask_BS=mask_BS)):
-            if (outputs := given.get("encoder_outputs")) is not None:
-                self.state.encoder_BD = mean_over_tokens(outputs[0], mask_BS)
-            logits = self.backbone(input_ids=input_ids, attention_mask=mask_BS, use_cache=False, **given).logits
-        assert isinstance(logits, torch.Tensor)
-        return logits
-
-    def _shifted(self, labels_BT: torch.Tensor) -> torch.Tensor:
-        """Return what the decoder reads to write these labels."""
-        shift: Any = self.backbone.prepare_decoder_input_ids_from_labels
-        try:
-            shifted = shift(labels=labels_BT)
-        except (TypeError, ValueError):  # what transformers' own functions raise for a token that is None
-            config = self.backbone.config
-            seen = {name: getattr(config, name, None) for name in ("decoder_start_token_id", "pad_token_id")}
-            if None not in seen.values():
-                raise
-            raise ModelError(
-                f"this {type(self.backbone).__name__}'s config does not say what its decoder begins with and is padded with ({seen}); set "
-                f"both in its config.json, e.g. decoder_start_token_id to the id of the token that stands before every text"
-            ) from None
-        assert isinstance(shifted, torch.Tensor)
-        return shifted
-
-    def _run_one_stack(
-        self,
-        input_ids: torch.Tensor | None,
-        mask_BS: torch.Tensor | None,
-        task_ids: torch.Tensor,
-        labels_BT: torch.Tensor | None,
-        packing: Packing | None,
-        given: dict[str, Any],
-    ) -> torch.Tensor:
-        prompt_BS = mask_BS
-        if labels_BT is not None:
-            prompt_BS = labels_BT == NOT_A_CLASS if mask_BS is None else (labels_BT == NOT_A_CLASS) & (mask_BS != 0)
-        mask: torch.Tensor | dict[str, torch.Tensor] | None
-        takes = inspect.signature(self.backbone.forward).parameters
-        takes_positions = "position_ids" in takes
-        if "logits_to_keep" not in takes or packing is not None:
-            given = {name: value for name, value in given.items() if name != "logits_to_keep"}
-        if packing is not None:
-            assert input_ids is not None
-            if not takes_positions:
-                raise ModelError(
-                    f"rows cannot be packed for a {type(self.backbone).__name__}: it takes no position_ids; set train.packing: false"
-                )
-            dtype = projection_weight(self.ffns[-1].down).dtype
-            mask, input_ids = _packed_mask(packing, dtype, self.backbone.config), packing.pack(input_ids)
-            given = {**given, "position_ids": packing.position_ids()}
-        else:
-            mask = mask_BS
-            if takes_positions and mask_BS is not None and "position_ids" not in given:  # padding on the left shifts nobody
-                given = {**given, "position_ids": (mask_BS.long().cumsum(-1) - 1).clamp_min(0)}
-        with self._routed(Route(task_ids_B=task_ids, mask_BS=prompt_BS, packing=packing)):
-            logits = self.backbone(input_ids=input_ids, attention_mask=mask, use_cache=False, **given).logits
-        assert isinstance(logits, torch.Tensor)
-        return logits if packing is None else packing.unpack(logits)
-
     def encode(
         self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None, *, task_ids: torch.Tensor
     ) -> torch.Tensor:
         """Return what the encoder of an encoder-decoder makes of the rows, (B, S, D): `forward` takes it as `encoder_outputs`."""
-        with self._routed(Route(task_ids_B=task_ids, mask_BS=attention_mask)):
+        with self.routed(Route(task_ids_B=task_ids, mask_BS=attention_mask)):
             encoder: Any = self.backbone.get_encoder()
             hidden_BSD = encoder(input_ids=input_ids, attention_mask=attention_mask)[0]
         assert isinstance(hidden_BSD, torch.Tensor)
@@ -334,183 +213,12 @@ class MTAModel(nn.Module):
         self.eval()
         self.state.kept, self.state.kept_reads = {}, {}
         try:
-            with self._routed(Route(task_ids_B=task_ids, mask_BS=attention_mask)):
+            with self.routed(Route(task_ids_B=task_ids, mask_BS=attention_mask)):
                 writer: Any = self.backbone
                 return writer.generate(input_ids=input_ids, attention_mask=attention_mask, **settings)
         finally:
             self.state.kept, self.state.kept_reads = None, {}
             self.train(was_training)
-
-    @staticmethod
-    def _check_task_ids(input_ids: torch.Tensor | None, task_ids: torch.Tensor) -> None:
-        if input_ids is not None and task_ids.shape != input_ids.shape[:1]:
-            raise TaskError(
-                f"task_ids has shape {tuple(task_ids.shape)}, but the batch has {input_ids.shape[0]} rows; give one task id per row"
-            )
-
-    def _explain_index_error(self, task_ids: torch.Tensor, error: IndexError) -> None:
-        unknown = sorted({task for task in task_ids.tolist() if not 0 <= task < len(self.task_names)})
-        if unknown:
-            raise TaskError(
-                f"task_ids holds {unknown}, but the model has {len(self.task_names)} tasks; allowed: 0 to {len(self.task_names) - 1}. "
-                f"Make them with task_ids([name, ...])"
-            ) from error
-
-    @contextlib.contextmanager
-    def _routed(self, route: Route) -> Iterator[None]:
-        self.state.route = route
-        try:
-            yield
-        except IndexError as error:  # looked at only now: reading task ids beforehand would make a GPU wait
-            self._explain_index_error(route.task_ids_B, error)
-            raise
-        finally:
-            self.state.route = self.state.encoder_BD = None
-
-    @contextlib.contextmanager
-    def disable_adapter(self) -> Iterator[None]:
-        """Within this context the backbone computes the stock model's own function (heads stay)."""
-        before, self.state.enabled = self.state.enabled, False
-        try:
-            yield
-        finally:
-            self.state.enabled = before
-
-    @contextlib.contextmanager
-    def record_weights(self) -> Iterator[dict[int, torch.Tensor]]:
-        """Within this context each pass leaves its gate weights: site position -> (B, E) or (B, S, E)."""
-        self.state.recorded, self.state.recording = {}, True
-        try:
-            yield self.state.recorded
-        finally:
-            self.state.recording = False
-
-    def start_gates(self) -> None:
-        """Let every gate begin at the selector's weights: the start of stage 2."""
-        for mta in self.mtas:
-            mta.start_gate()
-
-    def unequip(self) -> PreTrainedModel:
-        """Take the MTAs out and return the stock model."""
-        detach(self.backbone)
-        return self.backbone
-
-    def gradient_checkpointing_enable(self) -> None:
-        """Recompute activations in the backward pass, with the routing of the pass they belong to."""
-        settings = {"use_reentrant": False, "context_fn": self.state.checkpoint_contexts}
-        if hasattr(self.backbone, "activation_checkpointing_enable"):  # the name since transformers 5.23; the older one warns
-            self.backbone.activation_checkpointing_enable(activation_checkpointing_kwargs=settings)
-        else:
-            self.backbone.gradient_checkpointing_enable(gradient_checkpointing_kwargs=settings)
-
-    def parameter_groups(self) -> dict[Trained, dict[str, nn.Parameter]]:
-        """Return every parameter by group and name. The FFNs that copies replace belong to no group: nothing reads them."""
-        groups: dict[Trained, dict[str, nn.Parameter]] = {
-            "task_adapters": {}, "shared_adapters": {}, "selector": {}, "gate": {}, "heads": {}, "backbone": {}
-        }  # fmt: skip
-        owned: set[int] = set()
-        prefixes = {id(module): name for name, module in self.named_modules()}
-        for mta in self.mtas:
-            prefix = prefixes[id(mta)]
-            for name, parameter in mta.named_parameters():
-                groups[_group_of(name, mta.num_adapters)][f"{prefix}.{name}"] = parameter
-                owned.add(id(parameter))
-            for path in mta.bank.replaced:
-                owned.update(id(parameter) for parameter in self.backbone.get_submodule(path).parameters(recurse=False))
-        for name, parameter in self.named_parameters():
-            if id(parameter) not in owned:
-                groups["heads" if name.startswith("heads.") else "backbone"][name] = parameter
-        return groups
-
-    def set_trainable(self, trains: Sequence[Trained]) -> dict[str, nn.Parameter]:
-        """Freeze everything but the named groups; return what trains, by name."""
-        self.requires_grad_(False)
-        trainable: dict[str, nn.Parameter] = {}
-        for group, parameters in self.parameter_groups().items():
-            if group in trains:
-                trainable.update(parameters)
-        for parameter in trainable.values():
-            parameter.requires_grad_(True)
-        return trainable
-
-    def count_parameters(self) -> dict[str, int]:
-        """Return the number of parameters by group, and `total`."""
-        counts = {str(group): sum(p.numel() for p in members.values()) for group, members in self.parameter_groups().items()}
-        return {**counts, "total": sum(parameter.numel() for parameter in self.parameters())}
-
-    def describe_trainable(self) -> str:
-        """Return a line that says how much of the model trains, as PEFT's `print_trainable_parameters` words it."""
-        trainable = sum(parameter.numel() for parameter in self.parameters() if parameter.requires_grad)
-        total = sum(parameter.numel() for parameter in self.parameters())
-        return f"trainable params: {trainable:,} || all params: {total:,} || trainable%: {100 * trainable / total:.4f}"
-
-
-def _check_free(backbone: PreTrainedModel, kind: Kind) -> None:
-    """Refuse a model with a head that is not for writing, one that is equipped already, and one that hands its FFNs pieces of a row."""
-    if kind != "encoder" and not backbone.can_generate():
-        auto = {"encoder-decoder": "AutoModelForSeq2SeqLM", "decoder": "AutoModelForCausalLM"}[kind]
-        raise ModelError(
-            f"{type(backbone).__name__} cannot write text, and a model of this family answers every task by writing; load it with {auto}"
-        )
-    if kind == "encoder" and (bare := getattr(backbone, "base_model", backbone)) is not backbone:
-        raise ModelError(
-            f"{type(backbone).__name__} has a head of its own, and an MTAModel brings one per task; allowed: the model without a "
-            f"head ({type(bare).__name__}). Load it with AutoModel.from_pretrained"
-        )
-    equipped = [name for name, module in backbone.named_modules() if isinstance(module, MTA)]
-    if equipped:
-        raise ModelError(f"the model already carries an MTA ({equipped[0]}); load the base model afresh, or call unequip() first")
-    chunk = getattr(backbone.config, "chunk_size_feed_forward", 0)
-    if chunk:
-        raise ModelError(
-            f"the model hands its FFNs {chunk} tokens at a time (config.chunk_size_feed_forward is {chunk}), and gates need whole "
-            f"rows; load it with chunk_size_feed_forward=0, which gives the same results"
-        )
-
-
-def _packed_mask(packing: Packing, dtype: torch.dtype, config: Any) -> torch.Tensor | dict[str, torch.Tensor]:
-    """Return the attention mask of packed rows: transformers takes a ready one as it is, so sliding windows must be in it."""
-    window = getattr(config, "sliding_window", None)
-    kinds = set(getattr(config, "layer_types", None) or ())
-    if other := sorted(kinds - {"full_attention", "sliding_attention"}):
-        raise ModelError(
-            f"rows cannot be packed for a '{config.model_type}' model: its layers of the kind {', '.join(other)} would mix them; set "
-            f"train.packing: false"
-        )
-    if "sliding_attention" in kinds:  # one mask for each kind of layer
-        return {kind: packing.attention_mask(dtype, window=window if kind == "sliding_attention" else None) for kind in kinds}
-    return packing.attention_mask(dtype, window=None if kinds else window)
-
-
-def _group_of(name: str, num_adapters: int) -> Trained:
-    """Return the group of an MTA's parameter by its name, e.g. `bank.adapters.3.lora_A.0`."""
-    part, _, rest = name.partition(".")
-    if part in ("selector", "gate"):
-        return "selector" if part == "selector" else "gate"
-    adapter = int(rest.split(".")[1])
-    return "task_adapters" if adapter < num_adapters else "shared_adapters"
-
-
-def choose_sites(sites: str | list[int], num_layers: int, *, num_decoder_layers: int = 0) -> list[int]:
-    """Return the positions of the FFNs that carry an MTA, in order; an encoder-decoder's stacks are chosen from alike.
-
-    Args:
-        sites: `all`, `last`, `every-K` (each of every stack), or positions among all FFNs, the encoder's first.
-        num_layers: FFNs of the encoder.
-        num_decoder_layers: FFNs of the decoder, which come after them.
-
-    Raises:
-        ConfigError: a position does not exist; negative ones count from the last.
-    """
-    total = num_layers + num_decoder_layers
-    if isinstance(sites, str):
-        every = {"all": 1, "last": total}.get(sites) or int(sites.removeprefix("every-"))
-        stacks = (range(num_layers), range(num_layers, total))
-        return sorted(position for stack in stacks for position in stack[::-1][::every])
-    wrong = [position for position in sites if not -total <= position < total]
-    if wrong:
-        raise ConfigError(f"mta.sites names {wrong}, but this model has {total} FFNs; allowed: 0 to {total - 1}")
-    return sorted({position % total for position in sites})
 
 
 def _check_tasks(tasks: Sequence[str] | Mapping[str, int]) -> None:

@@ -27,7 +27,7 @@ from alter.evaluation import answer
 from alter.gatemap import over_tokens
 from alter.model import MTAModel
 from alter.tasks.example import Example
-from alter.tasks.read import unlabelled
+from alter.tasks.row import unlabelled
 from alter.tasks.spec import TaskSpec
 from alter.writing import Writer
 

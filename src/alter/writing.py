@@ -24,7 +24,7 @@ from alter.errors import TrainingError
 from alter.model import MTAModel
 from alter.nn.losses import NOT_A_CLASS
 from alter.nn.tokens import mean_over_tokens
-from alter.tasks.read import target_text
+from alter.tasks.answer import target_text
 from alter.tasks.spec import GenerationSettings, TaskSpec
 
 MAX_ALTERNATIVES = 512

@@ -27,7 +27,7 @@ def short(base: str) -> list[str]:
     settings = [f"model_name_or_path={base}", "mta.sites=all", "max_length=32"]  # the tiny base has fewer sites than the real one
     settings += ["stages.stage1.max_steps=2", "stages.stage2.max_steps=2"]
     writing = [f"model_name_or_path={base}/writer", "max_length=32", "stages.stage1.max_steps=2", "stages.stage2.max_steps=2"]
-    writing += ["tasks.subject.validation_cap=10", "max_target_length=8"]
+    writing += ["tasks.subject.validation_cap=10", "tasks.reply.validation_cap=10", "max_target_length=8"]
     flags = {"--set": settings, "--set-writing": writing}
     return [part for flag, given in flags.items() for setting in given for part in (flag, setting)]
 
@@ -142,18 +142,20 @@ def test_json_is_the_results_file(alter: Alter, shown: tuple[Path, Outcome], bas
     assert outcome.json == {**json.loads((folder / "results.json").read_text()), "writing": written}
 
 
-def test_the_second_part_writes_subject_lines_for_unseen_tickets(shown: tuple[Path, Outcome]) -> None:
+def test_the_second_part_writes_for_unseen_tickets(shown: tuple[Path, Outcome]) -> None:
     folder, outcome = shown
     results = json.loads((folder.with_name(f"{folder.name}-writing") / "results.json").read_text())
-    assert results["splits"]["test"]["tasks"]["subject"]["num_examples"] == 120
     lines = outcome.out.splitlines()
     header = next(position for position, line in enumerate(lines) if line.startswith("task") and "nearest" in line)
-    scores = [results["baselines"][name]["test"]["tasks"]["subject"]["score"] for name in COLUMNS[:2]]
-    scores += [results["stages"][stage]["test"]["tasks"]["subject"]["score"] for stage in COLUMNS[2:]]
-    expected = ["subject", *(f"{score:.1f}" for score in scores)]
-    assert [cell.strip() for cell in lines[header + 2].split("\u2502")] == expected
     ticket = json.loads((Path(alter_demo.__file__).parent / "tickets" / "test.jsonl").read_text().splitlines()[0])
-    assert any(ticket["subject"] in line for line in lines)
+    for place, (task, title) in enumerate({"subject": "subject lines", "reply": "replies"}.items()):
+        assert results["splits"]["test"]["tasks"][task]["num_examples"] == 120
+        scores = [results["baselines"][name]["test"]["tasks"][task]["score"] for name in COLUMNS[:2]]
+        scores += [results["stages"][stage]["test"]["tasks"][task]["score"] for stage in COLUMNS[2:]]
+        expected = [task, *(f"{score:.1f}" for score in scores)]
+        assert [cell.strip() for cell in lines[header + 2 + place].split("\u2502")] == expected
+        assert any(line.startswith(title) for line in lines)
+        assert any(" ".join(ticket[task].split()[:3]) in line for line in lines)
 
 
 def test_without_its_base_the_second_part_is_left_out_with_a_warning(

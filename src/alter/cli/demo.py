@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 HEADINGS = {"majority": "majority class", "tfidf": "TF-IDF", "stage1": "stage 1", "stage2": "stage 2"}
 SHADES = " .:-=+*#%@"
-NUM_WRITTEN = 6
+NUM_WRITTEN = 5
+HEADED = {"subject": "subject lines", "reply": "replies"}
 
 
 def demo(
@@ -26,12 +27,12 @@ def demo(
         None, "--set", metavar="KEY.PATH=VALUE", help="A setting over the example's; may be repeated."
     ),
     writing_overrides: list[str] = typer.Option(
-        None, "--set-writing", metavar="KEY.PATH=VALUE", help="The same for its second part, the subject lines."
+        None, "--set-writing", metavar="KEY.PATH=VALUE", help="The same for its second part, the texts."
     ),
     again: bool = typer.Option(False, "--again", help="Delete an earlier example in --output-dir and start over."),
     as_json: bool = typer.Option(False, "--json", help="Print results.json instead of tables."),
 ) -> None:
-    """Train one 22M-parameter encoder on six help-desk tasks in two stages, then a small model that writes subject lines."""
+    """Train one 22M-parameter encoder on six help-desk tasks in two stages, then a small model that writes subject lines and replies."""
     from alter.cli.progress import TerminalProgress
     from alter.demo.run import run_demo
 
@@ -72,12 +73,11 @@ def _write(output_dir: Path, overrides: list[str], *, again: bool) -> Run | None
         resolve_base(writing_recipe(overrides).model_name_or_path)
     except ModelError as error:
         warn(
-            f"the second part, a model that writes subject lines, is left out: {error} (it is packages/alter-mini of the repository)"
+            f"the second part, a model that writes subject lines and replies, is left out: {error} "
+            f"(it is packages/alter-mini of the repository)"
         )
         return None
-    notes().print(
-        "the same tickets, a subject line for each: a model that writes, poorly yet (its base has had 45 minutes of pretraining)"
-    )
+    notes().print("the same tickets, a subject line and a short reply for each: a small model that writes")
     return run_writing(
         output_dir.with_name(f"{output_dir.name}-writing"),
         overrides=overrides,
@@ -129,12 +129,14 @@ def _show_writing(folder: Path, results: Results) -> None:
     rows = [[task, *(f"{scores[task]:.1f}" for scores in columns.values())] for task in results.splits["test"].tasks]
     console().print(table("test ROUGE-L in percent, 120 unseen tickets", headings, rows))
     unseen = [row.values for row in list(read_rows(TICKETS / "test.jsonl"))[:NUM_WRITTEN]]
-    written = load(folder).predict("subject", [str(row["text"]) for row in unseen])
-    shown = [
-        [_short(str(row["text"])), str(row["subject"]), prediction.text or ""]
-        for row, prediction in zip(unseen, written, strict=True)
-    ]
-    console().print(table("subject lines", ["ticket", "a person's", "the model's"], shown, left=3))
+    model = load(folder)
+    for task in results.splits["test"].tasks:
+        written = model.predict(task, [str(row["text"]) for row in unseen])
+        shown = [
+            [_short(str(row["text"])), str(row[task]), prediction.text or ""]
+            for row, prediction in zip(unseen, written, strict=True)
+        ]
+        console().print(table(HEADED.get(task, task), ["ticket", "a person's", "the model's"], shown, left=3))
     trained = sum(stage.seconds for stage in results.stages.values())
     console().print(
         f"released: {results.released}; training took {trained:.0f} s; files: {folder}\n",

@@ -35,7 +35,7 @@ def predict(
     places, inputs = _inputs(text, input_file)
 
     from alter.predict import load
-    from alter.tasks.read import render_inputs
+    from alter.tasks.row import render_inputs
 
     predictor = load(model, device=device)
     tasks = [predictor.task(name).name for name in task] if task else predictor.tasks

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from alter.data.codec import Codec
 from alter.nn.losses import NOT_A_CLASS
+from alter.tasks.answer import target_text
 from alter.tasks.example import Example
-from alter.tasks.read import target_text
 from alter.tasks.spec import TaskSpec
 
 

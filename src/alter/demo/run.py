@@ -68,7 +68,7 @@ def run_writing(
     observer: Observer | None = None,
     told: Callable[[str], None] = lambda message: None,
 ) -> Run:
-    """Run the example's second part, a model that writes subject lines; see `run_demo`."""
+    """Run the example's second part, a model that writes subject lines and replies; see `run_demo`."""
     return _run(writing_recipe(overrides), Path(output_dir), again=again, observer=observer, told=told)
 
 

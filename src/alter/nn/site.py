@@ -14,6 +14,8 @@ from typing import Literal
 import torch
 from torch import nn
 
+from alter.errors import ConfigError
+
 FFNForm = Literal["plain", "gated", "fused_gated"]
 Stack = Literal["encoder", "decoder"]
 Kind = Literal["encoder", "encoder-decoder", "decoder"]
@@ -41,6 +43,28 @@ class FFNSite:
     form: FFNForm = "plain"
     dropout: float = 0.0
     stack: Stack = "encoder"
+
+
+def choose_sites(sites: str | list[int], num_layers: int, *, num_decoder_layers: int = 0) -> list[int]:
+    """Return the positions of the FFNs that carry an MTA, in order; an encoder-decoder's stacks are chosen from alike.
+
+    Args:
+        sites: `all`, `last`, `every-K` (each of every stack), or positions among all FFNs, the encoder's first.
+        num_layers: FFNs of the encoder.
+        num_decoder_layers: FFNs of the decoder, which come after them.
+
+    Raises:
+        ConfigError: a position does not exist; negative ones count from the last.
+    """
+    total = num_layers + num_decoder_layers
+    if isinstance(sites, str):
+        every = {"all": 1, "last": total}.get(sites) or int(sites.removeprefix("every-"))
+        stacks = (range(num_layers), range(num_layers, total))
+        return sorted(position for stack in stacks for position in stack[::-1][::every])
+    wrong = [position for position in sites if not -total <= position < total]
+    if wrong:
+        raise ConfigError(f"mta.sites names {wrong}, but this model has {total} FFNs; allowed: 0 to {total - 1}")
+    return sorted({position % total for position in sites})
 
 
 def projection_shape(module: nn.Module) -> tuple[int, int]:

@@ -30,8 +30,9 @@ from alter.pretraining.schedule import build_adamw, rate_at, set_rates, share_do
 from alter.pretraining.text import Documents
 from alter.tensors import load_tensors
 from alter.training.journal import Journal
+from alter.training.parameters import copies, load_parameters, put_back
 from alter.training.precision import resolve_precision
-from alter.training.state import checkpoints_in, pack_optimizer, prune, save_checkpoint, unpack_optimizer
+from alter.training.state import check_processes, checkpoints_in, pack_optimizer, prune, save_checkpoint, unpack_optimizer
 
 TRAIN, VALIDATION = 0, 1
 """What a block's masks are drawn for: with the seed and the block's number they make the same masks in every process and run."""
@@ -115,9 +116,7 @@ class Pretrainer:
             self._fit()
         finally:  # an error must not leave a terminal half drawn
             self.observer.closed()
-        with torch.no_grad():
-            for name, tensor in self.best.items():
-                self.changing[name].copy_(tensor)
+        put_back(self.best, self.changing)
         return self.progress
 
     def _fit(self) -> None:
@@ -280,7 +279,7 @@ class Pretrainer:
         curve = [*self.progress.curve, (found.step, found.seconds, round(found.loss, 5), round(found.bits_per_character, 5))]
         self._advance(curve=curve)
         if best:
-            self.best = {name: parameter.detach().clone() for name, parameter in self.changing.items()}
+            self.best = copies(self.changing)
             self._advance(best_loss=found.loss, best_bits_per_character=found.bits_per_character, best_step=found.step)
         if self.accelerator.is_main_process:
             self.journal.write({
@@ -308,9 +307,7 @@ class Pretrainer:
 
     def _resume(self, folder: Path) -> None:
         saved = load_pretrain_progress(folder)
-        before, now = saved.num_processes, self.progress.num_processes
-        if before != now:
-            raise CheckpointError(f"{folder}: written by a run of {before} process(es), this one has {now}; resume with {before}")
+        check_processes(saved, self.progress, folder)
         if saved.rows_digest != self.progress.rows_digest:
             raise CheckpointError(
                 f"{folder}: the training text changed since the run was started (digest {saved.rows_digest} then, "
@@ -322,24 +319,17 @@ class Pretrainer:
                 f"{self.progress.base_fingerprint} now); put the base or the encoder back, or start a new run in another --output-dir"
             )
         self.progress = saved
-        self._load_parameters(folder / "model.safetensors")
+        load_parameters(
+            folder / "model.safetensors",
+            self.changing,
+            advice="was the base changed since? Resume with the base that the run was started with, or start a new run in another "
+            "--output-dir",
+        )
         packed = load_tensors(folder / "optimizer.safetensors")
         unpack_optimizer(self.optimizer, packed, self.names)
         self.loss_sum, self.loss_tokens = packed["meter.loss"], int(packed["meter.tokens"])
         best = load_tensors(folder / "best.safetensors")
         self.best = {name: tensor.to(self.accelerator.device) for name, tensor in best.items()}
-
-    def _load_parameters(self, path: Path) -> None:
-        tensors = load_tensors(path)
-        unfit = [name for name, p in self.changing.items() if name not in tensors or tensors[name].shape != p.shape]
-        if unfit:
-            raise CheckpointError(
-                f"{path}: does not fit this model ({len(unfit)} parameters missing or of another shape, first {unfit[0]}); was the base "
-                f"changed since? Resume with the base that the run was started with, or start a new run in another --output-dir"
-            )
-        with torch.no_grad():
-            for name, parameter in self.changing.items():
-                parameter.copy_(tensors[name])
 
     def _advance(self, **changes: object) -> None:
         self.progress = self.progress.model_copy(update=changes)

@@ -183,9 +183,10 @@ def _solve(
     for linear, made, factor in ((attention.self.query, query, scale_D), (attention.self.key, key, scale_D)):
         linear.weight.copy_((made.weight_DD * factor).T)
         linear.bias.copy_(made.bias_D * factor)
-    attention.self.value.weight.copy_(value.weight_DD.T)
-    attention.self.value.bias.copy_(value.bias_D)
-    attention.output.dense.weight.copy_(loud * given_DD)
+    # The whole size is in the value: entries of like size everywhere move by like shares under Adam, which is stable at usual rates.
+    attention.self.value.weight.copy_(loud * value.weight_DD.T)
+    attention.self.value.bias.copy_(loud * value.bias_D)
+    attention.output.dense.weight.copy_(given_DD)
     attention.output.dense.bias.zero_()
 
 

@@ -75,7 +75,8 @@ def save_model(design: Design, folder: Path, *, dtype: str, card: str) -> None:
     with whole_folder(folder) as draft:
         with quiet():
             _save_weights(design, draft, getattr(torch, dtype))
-            objective.source.save_pretrained(str(draft))
+            if design.encoder is None:  # otherwise it is where the encoder is
+                objective.source.save_pretrained(str(draft))
             if objective.target is not objective.source:
                 objective.target.save_pretrained(str(draft / TARGET_TOKENIZER))
         write_text(card, draft / "README.md")

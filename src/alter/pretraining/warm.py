@@ -10,9 +10,11 @@ The attention from decoder to encoder has no counterpart: `reading.py`.
 from __future__ import annotations
 
 import re
+from typing import cast
 
 import numpy as np
 import torch
+from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from alter.errors import ModelError
@@ -53,7 +55,7 @@ def warm_start(
         )
     own, theirs = dict(decoder.base_model.named_parameters()), dict(encoder.base_model.named_parameters())
     chosen = np.linspace(0, encoder.config.num_hidden_layers - 1, decoder.config.num_hidden_layers).round().astype(int)
-    words = decoder.get_input_embeddings().weight
+    words, pretrained = (cast("nn.Embedding", model.get_input_embeddings()).weight for model in (decoder, encoder))
     copied = 0
     for name, parameter in own.items():
         if parameter is words:
@@ -62,7 +64,7 @@ def warm_start(
         there = name if found is None else name.replace(found.group(0), f".layer.{chosen[int(found.group(1))]}.", 1)
         if there not in theirs:
             continue
-        values = theirs[there]
+        values: torch.Tensor = theirs[there]
         if values.dim() == parameter.dim() == 2 and "position" in name:
             values = values[: len(parameter)]
         if values.shape != parameter.shape:
@@ -76,7 +78,7 @@ def warm_start(
         raise ModelError(
             f"encoder_decoder.warm_start: a '{encoder.config.model_type}' decoder names none of its encoder's weights; set it to false"
         )
-    return copied + _spelled(words, encoder.get_input_embeddings().weight, source=source, target=target)
+    return copied + _spelled(words, pretrained, source=source, target=target)
 
 
 def _spelled(
@@ -86,7 +88,7 @@ def _spelled(
     vocabulary = source.get_vocab()
     special = set(target.all_special_ids)
     tokens = [token for token in range(len(target)) if token not in special]
-    texts = [target.decode([token]) for token in tokens]
+    texts = [str(target.decode([token])) for token in tokens]
     copied = 0
     for token, text, pieces in zip(tokens, texts, PlainText(source).ids(texts), strict=True):
         inside = vocabulary.get(f"##{text.lower()}") if text[:1].isalnum() else None

@@ -15,8 +15,9 @@ from pathlib import Path
 
 from alter.errors import AlterError, DataError
 from alter.recipe import Recipe, load_recipe
+from alter.tasks.answer import infer_labels
 from alter.tasks.example import Example
-from alter.tasks.read import SPLITS, UnknownTasks, check_templates, infer_labels, load_tasks, no_validation_rows, source_of
+from alter.tasks.read import SPLITS, UnknownTasks, check_templates, load_tasks, no_validation_rows, source_of
 from alter.tasks.source import hub_splits
 from alter.tasks.spec import TaskSpec
 

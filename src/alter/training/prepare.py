@@ -16,8 +16,9 @@ from alter.errors import ConfigError, DataError
 from alter.evaluation import EvalSet, Reference
 from alter.nn.site import Kind
 from alter.recipe import Recipe
+from alter.tasks.answer import infer_labels, target_text
 from alter.tasks.example import Example
-from alter.tasks.read import SPLITS, UnknownTasks, capped, infer_labels, load_tasks, no_validation_rows, target_text
+from alter.tasks.read import SPLITS, UnknownTasks, capped, load_tasks, no_validation_rows
 from alter.tasks.spec import TaskSpec
 
 WRITING = ("target", "chat", "system", "decoding", "length_normalization", "generation")

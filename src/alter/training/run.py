@@ -32,7 +32,8 @@ from alter.training.observer import Many, Observer, Silent, TensorBoard
 from alter.training.precision import resolve_precision
 from alter.training.prepare import Rows, check_lengths, check_targets, check_tasks, encode_split, eval_sets, read_rows
 from alter.training.rundir import RESULTS, RunDirectory
-from alter.training.trainer import Trainer, better
+from alter.training.trainer import Trainer
+from alter.training.validation import better
 from alter.version import __version__
 
 

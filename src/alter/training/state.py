@@ -103,6 +103,19 @@ def load_progress(folder: Path) -> Progress:
         raise CheckpointError(f"{error}. The file is damaged; delete {folder} to resume from an earlier checkpoint") from None
 
 
+def check_processes(saved: Progress, now: Progress, folder: Path) -> None:
+    """Refuse a checkpoint of a run of more or fewer processes.
+
+    Raises:
+        CheckpointError: `folder`, where `saved` is from, is one.
+    """
+    if saved.num_processes != now.num_processes:
+        raise CheckpointError(
+            f"{folder}: written by a run of {saved.num_processes} process(es), this one has {now.num_processes}; resume with "
+            f"{saved.num_processes}"
+        )
+
+
 def checkpoints_in(folder: Path) -> list[Path]:
     """Return a run's checkpoints, oldest first; folders of other names are none of ours."""
     if not folder.is_dir():

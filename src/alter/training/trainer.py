@@ -8,42 +8,31 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.state import AcceleratorState
-from accelerate.utils import broadcast_object_list
 from torch import nn
 
 from alter.data.batch import collate
 from alter.data.codec import Codec
 from alter.data.encode import Features
-from alter.errors import CheckpointError, ConfigError, TrainingError
+from alter.errors import ConfigError
 from alter.model import MTAModel
 from alter.recipe import Recipe, StageSettings, Trained
-from alter.results import SplitScores, StageResult
-from alter.tensors import load_tensors, save_atomically
-from alter.training.journal import Journal
+from alter.results import StageResult
+from alter.training.kept import Kept
 from alter.training.meter import Meter
 from alter.training.observer import Observer, StepReport
 from alter.training.optim import build_optimizer, build_schedule
 from alter.training.precision import resolve_precision
 from alter.training.prepare import rows_digest
 from alter.training.scope import parameter_scopes
-from alter.training.state import (
-    Progress,
-    checkpoints_in,
-    load_progress,
-    pack_optimizer,
-    prune,
-    save_checkpoint,
-    unpack_optimizer,
-)
+from alter.training.state import Progress
 from alter.training.steps import StepPlan, cut, row_weights
-
-Validate = Callable[[MTAModel], SplitScores]
+from alter.training.validation import Validate, better, check_losses, check_parameters, validate_step
 
 
 class Trainer:
@@ -79,7 +68,6 @@ class Trainer:
         self.rows = rows
         self.codec = codec
         self.validate = validate
-        self.folder = folder
         self.observer = observer
         trains_backbone = any("backbone" in stage.trains for stage in recipe.stages.values())
         # A backbone may hold parameters that no pass reads (a pooler): DDP must look for them.
@@ -96,51 +84,20 @@ class Trainer:
             kept.append("backbone")
         groups = self.model.parameter_groups()
         self.changing = {name: p for group in kept for name, p in groups[group].items()}
-        self.names = {id(parameter): name for name, parameter in self.changing.items()}
-        self.best: dict[str, torch.Tensor] = {}
-        self.progress = Progress(
+        progress = Progress(
             stage="stage1",
             step=0,
             num_processes=self.accelerator.num_processes,
             rows_digest=rows_digest(rows),
             base_fingerprint=fingerprint,
         )
-        self._resumed: Path | None = None
-        newest = checkpoints_in(self._checkpoints)[-1:] if resume else []
-        if newest:
-            self._resumed = newest[0]
-            saved = load_progress(newest[0])
-            self._check_origin(saved, newest[0])
-            self.progress = saved.model_copy(update=self.progress.model_dump(include={"rows_digest", "base_fingerprint"}))
-            self._load_parameters(newest[0] / "model.safetensors")
-        if self.accelerator.is_main_process:
-            self.journal = Journal(folder / "metrics.jsonl", size=self.progress.journal_bytes)
-
-    def _check_origin(self, saved: Progress, folder: Path) -> None:
-        """Refuse a checkpoint of other processes, training rows or base than this run has."""
-        before, now = saved.num_processes, self.progress.num_processes
-        if before != now:
-            raise CheckpointError(f"{folder}: written by a run of {before} process(es), this one has {now}; resume with {before}")
-        if saved.rows_digest not in ("", self.progress.rows_digest):
-            raise CheckpointError(
-                f"{folder}: the training rows changed since the run was started (digest {saved.rows_digest} then, "
-                f"{self.progress.rows_digest} now); put the files of rows and the tokenizer back as they were, or start a new run in "
-                f"another --output-dir"
-            )
-        if saved.base_fingerprint not in ("", self.progress.base_fingerprint):
-            raise CheckpointError(
-                f"{folder}: the base model {self.recipe.model_name_or_path} changed since the run was started (fingerprint "
-                f"{saved.base_fingerprint} then, {self.progress.base_fingerprint} now). Resume with the base that the run was "
-                f"started with, or start a new run in another --output-dir"
-            )
+        self.kept = Kept(
+            self.changing, progress=progress, recipe=recipe, accelerator=self.accelerator, folder=folder, resume=resume
+        )
 
     @property
     def _pack_to(self) -> int | None:
         return self.codec.max_length + self.codec.max_target_length if self.recipe.train.packing else None
-
-    @property
-    def _checkpoints(self) -> Path:
-        return self.folder / "checkpoints"
 
     def fit(self) -> dict[str, StageResult]:
         """Train all stages that are not over yet; the model ends with the best parameters of the last one.
@@ -166,12 +123,12 @@ class Trainer:
                     f"some ({', '.join(group for group, members in groups.items() if members)}), or set stages.{name}.num_train_epochs: 0"
                 )
         try:
-            if self._resumed is None:
+            if self.kept.resumed is None:
                 self._warn_of_cut_rows()
             self._fit_stages(stages)
         finally:  # an error must not leave a terminal half drawn or a tracker's file open
             self.observer.closed()
-        return self.progress.results
+        return self.kept.progress.results
 
     def _warn_of_cut_rows(self) -> None:
         recipe = self.recipe
@@ -189,16 +146,13 @@ class Trainer:
 
     def _fit_stages(self, stages: Mapping[str, StageSettings]) -> None:
         for name, stage in sorted(stages.items()):
-            if name < self.progress.stage or name in self.progress.results:
+            if name < self.kept.progress.stage or name in self.kept.progress.results:
                 continue
-            if name != self.progress.stage:
-                kept = self.progress.model_dump(include={"num_processes", "rows_digest", "base_fingerprint"})
-                self.progress = Progress(stage=name, step=0, results=self.progress.results, **kept)
-                self._resumed, self.best = None, {}
+            self.kept.start_stage(name)
             self._fit_stage(name, stage)
 
     def _fit_stage(self, name: str, stage: StageSettings) -> None:
-        train = self.recipe.train
+        train, kept = self.recipe.train, self.kept
         plan = StepPlan(
             rows=self.rows,
             mixture=self.recipe.mixture,
@@ -208,7 +162,7 @@ class Trainer:
         )
         num_steps = plan.num_steps(stage)
         trainable = self.model.set_trainable(stage.trains)
-        if stage.router == "gate" and self._resumed is None:
+        if stage.router == "gate" and kept.resumed is None:
             self.model.start_gates()
         self.model.router = stage.router
         optimizer = build_optimizer(self.model.parameter_groups(), stage.learning_rates, weight_decay=train.weight_decay)
@@ -216,23 +170,23 @@ class Trainer:
         scopes = parameter_scopes(self.model, stage.router)
         wrapped, prepared = self.accelerator.prepare(self.model, optimizer)
         meter = Meter(self.model.task_names, self.model.device)
-        if self._resumed is not None:
-            self._resume_stage(optimizer, schedule, meter)
-        if self._resumed is None or not self.accelerator.is_main_process:
+        if kept.resumed is not None:
+            kept.resume_stage(optimizer, schedule, meter)
+        if kept.resumed is None or not self.accelerator.is_main_process:
             # Each process drops units of its own. A checkpoint holds the main process's state only: the others draw anew.
-            torch.manual_seed(plan.seed + self.accelerator.process_index + 1_000_003 * self.progress.step)
+            torch.manual_seed(plan.seed + self.accelerator.process_index + 1_000_003 * kept.progress.step)
         count = sum(parameter.numel() for parameter in trainable.values())
-        self.observer.stage_started(name, num_steps=num_steps, first_step=self.progress.step, trainable=count)
-        started = time.monotonic() - self.progress.seconds
-        while self.progress.step < num_steps and not self.progress.finished:
-            rows = plan.step(self.progress.step)
+        self.observer.stage_started(name, num_steps=num_steps, first_step=kept.progress.step, trainable=count)
+        started = time.monotonic() - kept.progress.seconds
+        while kept.progress.step < num_steps and not kept.progress.finished:
+            rows = plan.step(kept.progress.step)
             norm = self._step(wrapped, prepared, rows, trainable, scopes, meter)
             schedule.step()
-            self._advance(step=self.progress.step + 1, seconds=time.monotonic() - started, schedule_steps=self.progress.step + 1)
-            self.observer.stepped(name, self.progress.step)
+            kept.advance(step=kept.progress.step + 1, seconds=time.monotonic() - started, schedule_steps=kept.progress.step + 1)
+            self.observer.stepped(name, kept.progress.step)
             self._report(name, plan, num_steps, optimizer, norm, meter)
-            self._validate_and_save(name, stage, plan, num_steps, optimizer, meter, norm)
-        self._finish_stage(name, count)
+            self._validate_and_save(stage, plan, num_steps, optimizer, meter, norm)
+        kept.finish_stage(count)
         self.accelerator.free_memory()
         self.model = self.accelerator.unwrap_model(wrapped, keep_fp32_wrapper=False)
 
@@ -279,11 +233,11 @@ class Trainer:
     def _report(
         self, name: str, plan: StepPlan, num_steps: int, optimizer: torch.optim.Optimizer, norm: torch.Tensor, meter: Meter
     ) -> None:
-        step = self.progress.step
+        step = self.kept.progress.step
         if step % self.recipe.train.logging_steps and step != num_steps:
             return
         loss, losses, rate = meter.read(self.accelerator)
-        self._check_finite(name, loss, losses, norm)
+        check_losses(self.kept, loss, losses, norm)
         report = StepReport(
             stage=name,
             step=step,
@@ -295,38 +249,14 @@ class Trainer:
             grad_norm=float(norm),
             rows_per_second=rate,
         )
-        if self.accelerator.is_main_process:
-            self.journal.write({
-                "event": "step", "stage": name, "step": step, "epoch": round(report.epoch, 4), "loss": loss, "losses": losses,
-                "learning_rates": report.learning_rates, "grad_norm": report.grad_norm, "rows_per_second": round(rate, 1),
-            })  # fmt: skip
+        self.kept.write({
+            "event": "step", "stage": name, "step": step, "epoch": round(report.epoch, 4), "loss": loss, "losses": losses,
+            "learning_rates": report.learning_rates, "grad_norm": report.grad_norm, "rows_per_second": round(rate, 1),
+        })  # fmt: skip
         self.observer.logged(report)
-
-    def _check_finite(self, name: str, loss: float, losses: Mapping[str, float], norm: torch.Tensor) -> None:
-        # fp16 meets infinite gradients now and then: the scaler skips such a step.
-        if math.isfinite(loss) and (self.recipe.train.mixed_precision == "fp16" or math.isfinite(float(norm))):
-            return
-        bad = [task for task, value in losses.items() if not math.isfinite(value)]
-        raise self._no_number(name, f"the loss is {loss}, the gradient's norm {float(norm)} (tasks: {', '.join(bad) or 'all'})")
-
-    def _check_parameters(self, name: str) -> None:
-        """Refuse a model that the last update broke: the loss is from before it."""
-        broken = [key for key, parameter in self.changing.items() if not torch.isfinite(parameter).all()]
-        if broken:
-            raise self._no_number(
-                name, f"the update made {len(broken)} of {len(self.changing)} parameters NaN or infinite, first {broken[0]}"
-            )
-
-    def _no_number(self, name: str, what: str) -> TrainingError:
-        return TrainingError(
-            f"{name}, step {self.progress.step}: {what}. Nothing saved is lost: the last checkpoint in {self._checkpoints} is from before. "
-            f"Lower stages.{name}.learning_rates, or train.max_grad_norm"
-            + (", or use mixed_precision: bf16 instead of fp16" if self.recipe.train.mixed_precision == "fp16" else "")
-        )
 
     def _validate_and_save(
         self,
-        name: str,
         stage: StageSettings,
         plan: StepPlan,
         num_steps: int,
@@ -334,142 +264,24 @@ class Trainer:
         meter: Meter,
         norm: torch.Tensor,
     ) -> None:
-        step, train = self.progress.step, self.recipe.train
+        step, train = self.kept.progress.step, self.recipe.train
         last = step == num_steps
         validates = last or step % (stage.eval_steps or math.ceil(plan.steps_per_epoch / stage.evals_per_epoch)) == 0
         saves = last or (step % train.save_steps == 0 if train.save_steps else validates)
         if validates or saves:  # nothing is ever scored or saved of a model that is no number
-            self._check_finite(name, *meter.peek(self.accelerator), norm)
-            self._check_parameters(name)
+            check_losses(self.kept, *meter.peek(self.accelerator), norm)
+            check_parameters(self.kept)
         meter.pause()
         if validates:
-            self._validate(name, stage)
-        if saves or self.progress.finished:
-            self._save(optimizer, meter)
+            validate_step(self.kept, self.model, self.validate, observer=self.observer, patience=stage.early_stopping_patience)
+        if saves or self.kept.progress.finished:
+            self.kept.save(optimizer, meter)
         meter.go_on()
-
-    def _score(self, name: str) -> SplitScores:
-        """Score on the main process and tell the others, so that all of them choose the same best step and stop together."""
-        told: list[SplitScores | str | None] = [None]
-        if self.accelerator.is_main_process:
-            try:
-                with self.accelerator.autocast():  # generation too computes as training does
-                    told = [self.validate(self.model)]
-            except TrainingError as error:  # finite parameters, and outputs beyond all numbers
-                told = [str(error)]
-        if self.accelerator.num_processes > 1:
-            broadcast_object_list(told)
-        [scores] = told
-        if isinstance(scores, SplitScores):
-            return scores
-        raise self._no_number(name, str(scores))
-
-    def _validate(self, name: str, stage: StageSettings) -> None:
-        scores = self._score(name)
-        best = better(scores.average, than=self.progress.best_average)
-        if best:
-            self.best = {key: parameter.detach().clone() for key, parameter in self.changing.items()}
-            self._advance(
-                best_average=scores.average,
-                best_step=self.progress.step,
-                best_scores={task: score.score for task, score in scores.tasks.items()},
-                validations_without_gain=0,
-            )
-        else:
-            self._advance(validations_without_gain=self.progress.validations_without_gain + 1)
-        if self.accelerator.is_main_process:
-            tasks = {task: {"score": score.score, "metric": score.metric} for task, score in scores.tasks.items()}
-            self.journal.write({
-                "event": "validation", "stage": name, "step": self.progress.step, "average": scores.average, "tasks": tasks,
-                "best": best,
-            })  # fmt: skip
-        self.observer.validated(name, self.progress.step, scores, best=best)
-        self._warn_of_collapse(name, scores)
-        patience = stage.early_stopping_patience
-        if patience is not None and self.progress.validations_without_gain >= patience:
-            self._advance(finished=True)
-
-    def _warn_of_collapse(self, name: str, scores: SplitScores) -> None:
-        collapsed = [
-            f"{task} (always '{s.constant_prediction}')" for task, s in scores.tasks.items() if s.constant_prediction is not None
-        ]
-        if collapsed:
-            self.observer.warned(
-                f"{name}, step {self.progress.step}: one answer for every row on {', '.join(collapsed)}. Early in training this may "
-                f"pass; if it stays, lower stages.{name}.learning_rates.adapters or raise train.per_device_train_batch_size"
-            )
-
-    def _save(self, optimizer: torch.optim.Optimizer, meter: Meter) -> None:
-        sums = meter.pack(self.accelerator)
-        self.accelerator.wait_for_everyone()
-        if self.accelerator.is_main_process:
-            self._advance(journal_bytes=self.journal.size())
-            folder = self._checkpoints / f"{self.progress.stage}-{self.progress.step:06d}"
-            tensors: dict[str, Mapping[str, torch.Tensor]] = {
-                "model": self.changing,
-                "optimizer": {**pack_optimizer(optimizer, self.names), **sums},
-            }
-            if self.best:
-                tensors["best"] = self.best
-            save_checkpoint(folder, self.progress, tensors)
-            prune(self._checkpoints, self.recipe.train.save_total_limit)
-        self.accelerator.wait_for_everyone()
 
     def restore(self, stage: str) -> None:
         """Put the best parameters of a finished stage back into the model, and its router to work."""
-        self._load_parameters(self._checkpoints / f"best-{stage}.safetensors")
+        self.kept.restore(stage)
         self.model.router = self.recipe.stages[stage].router
 
-    def _finish_stage(self, name: str, trainable: int) -> None:
-        with torch.no_grad():
-            for key, tensor in self.best.items():
-                self.changing[key].copy_(tensor)
-        if self.accelerator.is_main_process:
-            save_atomically(self.best, self._checkpoints / f"best-{name}.safetensors")
-        self.accelerator.wait_for_everyone()
-        assert self.progress.best_average is not None
-        result = StageResult(
-            average=self.progress.best_average,
-            seconds=round(self.progress.seconds, 2),
-            trainable_parameters=trainable,
-            steps=self.progress.step,
-            best_step=self.progress.best_step,
-            scores=self.progress.best_scores,
-        )
-        self._advance(finished=True, results={**self.progress.results, name: result})
 
-    def _resume_stage(self, optimizer: torch.optim.Optimizer, schedule: torch.optim.lr_scheduler.LambdaLR, meter: Meter) -> None:
-        assert self._resumed is not None
-        packed = load_tensors(self._resumed / "optimizer.safetensors")
-        unpack_optimizer(optimizer, packed, self.names)
-        meter.unpack(packed, self.accelerator)
-        schedule.load_state_dict({**schedule.state_dict(), "last_epoch": self.progress.schedule_steps})
-        for group, rate in zip(optimizer.param_groups, _rates_at(schedule, self.progress.schedule_steps), strict=True):
-            group["lr"] = rate
-        if self.progress.best_average is not None:
-            best = load_tensors(self._resumed / "best.safetensors")
-            self.best = {name: tensor.to(self.model.device) for name, tensor in best.items()}
-
-    def _load_parameters(self, path: Path) -> None:
-        tensors = load_tensors(path)
-        unfit = [name for name, p in self.changing.items() if name not in tensors or tensors[name].shape != p.shape]
-        if unfit:
-            raise CheckpointError(
-                f"{path}: does not fit this model ({len(unfit)} parameters missing or of another shape, first {unfit[0]}); was "
-                f"{self.recipe.model_name_or_path} changed since? Resume with the base that the run was started with"
-            )
-        with torch.no_grad():
-            for name, parameter in self.changing.items():
-                parameter.copy_(tensors[name])
-
-    def _advance(self, **changes: object) -> None:
-        self.progress = self.progress.model_copy(update=changes)
-
-
-def better(average: float, *, than: float | None) -> bool:
-    """Return whether a validation average beats the best one so far; any number beats none, and NaN beats nothing but none."""
-    return than is None or average > than or (math.isnan(than) and not math.isnan(average))
-
-
-def _rates_at(schedule: torch.optim.lr_scheduler.LambdaLR, step: int) -> list[float]:
-    return [float(base) * factor(step) for base, factor in zip(schedule.base_lrs, schedule.lr_lambdas, strict=True)]
+__all__ = ["Trainer", "better"]
