@@ -29,6 +29,7 @@ from alter.backbones import FAMILIES
 from alter.baselines import BASELINES
 from alter.checkpoint import AlterConfig, BaseInfo
 from alter.cli import app
+from alter.merging import MERGE_METHODS
 from alter.metrics import METRICS
 from alter.presets import PRESETS
 from alter.recipe import (
@@ -40,6 +41,7 @@ from alter.recipe import (
     LearningRates,
     MixtureSettings,
     MTASettings,
+    PartSettings,
     Recipe,
     StageSettings,
     TrainSettings,
@@ -217,6 +219,7 @@ def plugins_page() -> list[str]:
         "Metrics": (METRICS, "add-a-metric.md"),
         "Model families": (FAMILIES, "add-a-family.md"),
         "Baselines": (BASELINES, ""),
+        "Merge methods": (MERGE_METHODS, "add-a-merge-method.md"),
     }
     lines = [
         "# Plug-ins",
@@ -231,6 +234,10 @@ def plugins_page() -> list[str]:
         lines += [f"## {title}", "", f"Folder `{folder}`, each file defines `{registry.attribute}`, entry-point group "]
         lines[-1] += f"`{registry.package}`.{how}"
         lines += ["", *table(("name", "what"), [(f"`{name}`", registry.summaries()[name]) for name in shipped(registry)])]
+    for name in shipped(MERGE_METHODS):
+        settings = MERGE_METHODS.module(name).SETTINGS
+        if settings.model_fields:
+            lines += settings_table(settings, level=3)
     covered = [(f"`{name}`", ", ".join(f"`{kind}`" for kind in FAMILIES.get(name).model_types)) for name in shipped(FAMILIES)]
     return [
         *lines,
@@ -302,7 +309,7 @@ written), target, references (all texts that count as right, where there are sev
 def run_directory_page() -> list[str]:
     """Return the page of the run directory."""
     lines = [*LAYOUT.strip().split("\n"), ""]
-    parts = {"results.json": (Results, SplitScores, TaskScore, StageResult), "alter_config.json": (AlterConfig, BaseInfo)}
+    parts = {"results.json": (Results, SplitScores, TaskScore, StageResult), "alter_config.json": (AlterConfig, BaseInfo, PartSettings)}
     for file, kinds in {**parts, "state.json": (Progress,)}.items():
         lines += [f"## {file}", ""]
         if file == "results.json":

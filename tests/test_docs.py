@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from tests.tiny import seeded, tiny_model
 from transformers import AutoModel, MPNetConfig
 
@@ -21,6 +22,8 @@ from alter import errors
 from alter.backbones import FAMILIES
 from alter.backbones._find import family_of
 from alter.config import parse, read_yaml
+from alter.merging import MERGE_METHODS
+from alter.merging._method import method_of
 from alter.metrics import METRICS
 from alter.pretraining.recipe import PretrainRecipe
 from alter.recipe import resolve_recipe
@@ -232,6 +235,34 @@ def test_the_family_of_its_how_to_page_is_equipped(plugin: Callable[[str], str])
     assert model.site_positions == [0, 1]
     out = model(input_ids=torch.arange(12).reshape(2, 6) + 5, task_ids=torch.tensor([0, 0]))
     assert torch.isfinite(out.last_hidden_state).all()
+
+
+def test_the_merge_method_of_its_how_to_page_merges(plugin: Callable[[str], str]) -> None:
+    name = plugin("add-a-merge-method.md")
+    vectors = [{"w": torch.tensor([number, -number])} for number in (1.0, 2.0, 6.0)]
+    assert dict(method_of(name, {"scale": 0.5}).merge(vectors))["w"].tolist() == [1.0, -1.0]
+
+
+def test_the_statistics_on_the_page_about_merging_are_computed_as_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    [code] = fences(DOCS / "how-to" / "merge.md", "python")
+    exec(code, {})  # noqa: S102 - our own page
+    fisher, grams = load_file("a-fisher.safetensors"), load_file("a-gram.safetensors")
+    weight = "backbone.encoder.layer.0.intermediate.dense.weight"
+    assert fisher[weight].shape == (64, 32)
+    assert fisher[weight].any()
+    assert grams[weight].shape == (32, 32)
+
+
+def test_the_page_about_merging_names_every_method() -> None:
+    page = (DOCS / "how-to" / "merge.md").read_text(encoding="utf-8")
+    for name in MERGE_METHODS.names():
+        settings = list(method_of(name).settings.model_dump())
+        assert re.search(rf"^\| `{name}` \| .+ \| {', '.join(f'`{key}`' for key in settings) or '-'} \|$", page, re.MULTILINE), (
+            name
+        )
 
 
 def test_the_loop_on_the_page_about_writing_text_runs_as_it_is() -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from alter.version import __version__
 
 if TYPE_CHECKING:
+    from alter.combining.run import merge
     from alter.errors import AlterError
     from alter.model import MTAModel, equip
     from alter.predict import Prediction, Predictor, load
@@ -39,6 +40,7 @@ _HOMES = {
     "evaluate": "alter.score:evaluate_model",
     "load": "alter.predict:load",
     "load_recipe": "alter.recipe:load_recipe",
+    "merge": "alter.combining.run:merge",
     "pretrain": "alter.pretraining.run:pretrain",
     "train": "alter.training.run:train",
     "validate": "alter.tasks.validate:validate_recipe",
@@ -58,6 +60,7 @@ __all__ = [
     "evaluate",
     "load",
     "load_recipe",
+    "merge",
     "pretrain",
     "train",
     "validate",

@@ -32,7 +32,7 @@ from alter.data.encode import Scale
 from alter.errors import CheckpointError, ConfigError, did_you_mean
 from alter.model import MTAModel
 from alter.nn.routing import Router
-from alter.recipe import HeadSettings, MTASettings
+from alter.recipe import HeadSettings, MTASettings, PartSettings
 from alter.results import write_json, write_text
 from alter.tasks.spec import TaskSpec
 from alter.tensors import load_tensors, save_tensors, whole_folder
@@ -87,6 +87,22 @@ class AlterConfig(Settings):
     """The tasks, in the order of their ids."""
     scales: dict[str, tuple[float, float]] = {}
     """Regression task -> (mean, std) of its training numbers."""
+    parts: list[PartSettings] = []
+    """The models that a merged model is made of (`alter merge`): each weighs its own adapters, and `mta.selector` and `mta.gate`, which
+    are the first one's, say nothing. Only merged models have this key."""
+
+    @pydantic.model_validator(mode="after")
+    def _parts_make_the_whole(self) -> AlterConfig:
+        if self.parts:
+            wholes = {
+                "num_tasks": len(self.tasks),
+                "num_adapters": self.mta.num_adapters or len(self.tasks),
+                "num_shared": self.mta.num_shared,
+            }
+            for name, whole in wholes.items():
+                if (total := sum(getattr(part, name) for part in self.parts)) != whole:
+                    raise ValueError(f"the parts have {name} {total} together, but the model has {whole}")
+        return self
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,15 +122,21 @@ def adapter_folder(names: Sequence[str], position: int, num_adapters: int) -> st
     return f"adapters/{names[position] if num_adapters == len(names) else f'adapter-{position}'}"
 
 
-def save_model(model: MTAModel, config: AlterConfig, folder: Path, *, card: str) -> None:
+def save_model(model: MTAModel, config: AlterConfig, folder: Path, *, card: str, resumable: bool = True) -> None:
     """Write a model directory whole or not at all; one that is there already is replaced.
+
+    Args:
+        model: the model.
+        config: what alter_config.json says.
+        folder: where it goes.
+        card: what README.md says.
+        resumable: whether the remedy for a failed write is `--resume`.
 
     Raises:
         TrainingError: the disk is full; what was there before is untouched.
     """
     groups = model.parameter_groups()
-    content = config.model_dump(exclude={"tasks": {"__all__": {"source", "cap", "validation_cap", "weight"}}})
-    with whole_folder(folder) as draft:
+    with whole_folder(folder, resumable=resumable) as draft:
         for position in range(model.num_adapters + model.settings.num_shared):
             _save_adapter(model, config, position, draft / adapter_folder(model.task_names, position, model.num_adapters))
         save_tensors({**groups["selector"], **groups["gate"]}, draft / "gates.safetensors")
@@ -122,8 +144,16 @@ def save_model(model: MTAModel, config: AlterConfig, folder: Path, *, card: str)
             save_tensors(groups["heads"], draft / "heads.safetensors")
         if config.base.trained:
             save_tensors(groups["backbone"], draft / "backbone.safetensors")
-        write_json(content, draft / CONFIG)
+        write_config(config, draft)
         write_text(card, draft / "README.md")
+
+
+def write_config(config: AlterConfig, folder: Path) -> None:
+    """Write alter_config.json, without what only training reads."""
+    content = config.model_dump(exclude={"tasks": {"__all__": {"source", "cap", "validation_cap", "weight"}}})
+    if not config.parts:  # so that versions from before `alter merge` go on reading other models
+        del content["parts"]
+    write_json(content, folder / CONFIG)
 
 
 def _adapter_tensors(model: MTAModel, position: int) -> dict[str, torch.nn.Parameter]:
@@ -225,12 +255,13 @@ def choose_device(device: torch.device | str | None = None) -> torch.device:
     return torch.device(chosen)
 
 
-def load_model(path: str | Path, *, device: torch.device | str | None = None) -> Loaded:
+def load_model(path: str | Path, *, device: torch.device | str | None = None, base: str | None = None) -> Loaded:
     """Load a model directory onto its base.
 
     Args:
         path: a model directory, or the run directory above it.
         device: where to put the model; by default a CUDA device where there is one, otherwise the CPU.
+        base: where the base is now, if not where the directory says; it must be the same base.
 
     Raises:
         ConfigError: this machine has no such device.
@@ -240,18 +271,26 @@ def load_model(path: str | Path, *, device: torch.device | str | None = None) ->
     chosen = choose_device(device)
     folder = model_folder(path)
     config = load_config(folder)
-    base, tokenizer = load_base(config.base.name, revision=config.base.revision)
-    codec = codec_for(base, tokenizer, config, name=config.base.name, revision=config.base.revision)
-    fingerprint = base_fingerprint(base)
+    name, revision = (config.base.name, config.base.revision) if base is None else (base, None)
+    backbone, tokenizer = load_base(name, revision=revision)
+    codec = codec_for(backbone, tokenizer, config, name=name, revision=revision)
+    fingerprint = base_fingerprint(backbone)
     if fingerprint != config.base.fingerprint:
         raise CheckpointError(
-            f"{folder}: was trained on another '{config.base.name}' (fingerprint {config.base.fingerprint}) than the one found here "
+            f"{folder}: was trained on another '{name}' (fingerprint {config.base.fingerprint}) than the one found here "
             f"({fingerprint}); its adapters would give wrong answers. Install the base it was trained on"
         )
     num_outputs = [1 if task.kind == "regression" else len(task.labels or []) for task in config.tasks]
     names = [task.name for task in config.tasks]
     try:
-        model = MTAModel(base, task_names=names, settings=config.mta, num_outputs=num_outputs, heads=config.heads)
+        model = MTAModel(
+            backbone,
+            task_names=names,
+            settings=config.mta,
+            num_outputs=num_outputs,
+            heads=config.heads,
+            parts=config.parts,
+        )
     except ConfigError as error:
         raise CheckpointError(f"{folder / CONFIG}: {error}. {CHANGED}") from None
     _load_parameters(model, config, folder)

@@ -30,7 +30,7 @@ from alter.nn.passes import one_stack, two_stacks
 from alter.nn.routing import Route
 from alter.nn.site import choose_sites
 from alter.presets import PRESETS
-from alter.recipe import HeadSettings, MTASettings, check_mta
+from alter.recipe import HeadSettings, MTASettings, PartSettings, check_mta
 
 
 @dataclass
@@ -62,6 +62,7 @@ class MTAModel(Equipped):
         num_outputs: outputs of each task's head, in the same order; None: no heads, the hidden states are the output. Models that write
             answer every task by text and have no heads.
         heads: the heads' settings.
+        parts: the models that a merged one is made of (`alter merge`); each weighs its own adapters.
 
     Raises:
         ModelError: the model's family is unknown, or it has a head or carries an MTA already.
@@ -76,6 +77,7 @@ class MTAModel(Equipped):
         settings: MTASettings,
         num_outputs: Sequence[int] | None = None,
         heads: HeadSettings | None = None,
+        parts: Sequence[PartSettings] = (),
     ) -> None:
         kind = family_of(backbone).kind
         check_free(backbone, kind)
@@ -87,6 +89,7 @@ class MTAModel(Equipped):
             settings=settings,
             num_outputs=num_outputs,
             heads=heads or HeadSettings(),
+            parts=parts,
         )
         self.label_smoothing = 0.0
 

@@ -111,6 +111,25 @@ class MTASettings(Settings):
         return sites
 
 
+class PartSettings(Settings):
+    """One of the models that a merged model is made of: its tasks are weighed by its own selector and gate."""
+
+    name: str
+    """The part's name: its recipe's."""
+    num_tasks: int = pydantic.Field(ge=1)
+    """Its tasks, which follow those of the parts before it."""
+    num_adapters: int = pydantic.Field(ge=1)
+    """Its task adapters, likewise."""
+    num_shared: int = pydantic.Field(ge=0)
+    """Its shared adapters, likewise."""
+    router: Literal["selector", "gate"]
+    """What weighs its adapters: selector (stage 1 was released) or gate (stage 2)."""
+    selector: GateSettings
+    """Its selector."""
+    gate: GateSettings
+    """Its gate."""
+
+
 class MixtureSettings(Settings):
     """How often each task's rows are drawn."""
 

@@ -16,9 +16,9 @@ from safetensors.torch import load_file, save_file
 from alter.errors import CheckpointError, TrainingError
 
 
-def save_tensors(named: Mapping[str, torch.Tensor], path: Path) -> None:
+def save_tensors(named: Mapping[str, torch.Tensor], path: Path, *, metadata: dict[str, str] | None = None) -> None:
     """Write tensors to one safetensors file, flushed to disk."""
-    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in named.items()}, str(path))
+    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in named.items()}, str(path), metadata=metadata)
     with path.open("rb") as stream:
         os.fsync(stream.fileno())
 
@@ -40,8 +40,12 @@ def save_atomically(named: Mapping[str, torch.Tensor], path: Path) -> None:
 
 
 @contextlib.contextmanager
-def whole_folder(folder: Path) -> Iterator[Path]:
+def whole_folder(folder: Path, *, resumable: bool = True) -> Iterator[Path]:
     """Give a hidden draft folder to write into, which takes the place of `folder` once it is whole; after an error nothing has changed.
+
+    Args:
+        folder: the place.
+        resumable: whether the remedy for a failed write is `--resume`, as in training, or to run the command again.
 
     Raises:
         TrainingError: the disk is full.
@@ -60,7 +64,10 @@ def whole_folder(folder: Path) -> Iterator[Path]:
         if old.exists():
             old.replace(folder)
         shutil.rmtree(draft, ignore_errors=True)
-        raise write_error(error, folder) from error
+        raise write_error(error, folder, resumable=resumable) from error
+    except BaseException:  # an error of what was to be written, or Ctrl-C
+        shutil.rmtree(draft, ignore_errors=True)
+        raise
     shutil.rmtree(old, ignore_errors=True)
 
 
@@ -82,15 +89,16 @@ def load_tensors(path: Path) -> dict[str, torch.Tensor]:
         ) from None
 
 
-def write_error(error: Exception, path: Path) -> TrainingError:
+def write_error(error: Exception, path: Path, *, resumable: bool = True) -> TrainingError:
     """Return a clear error for a failed write."""
+    then = "go on with --resume" if resumable else "run the command again"
     full = (isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)) or "No space left" in str(error)
     if not full:
-        return TrainingError(f"{path}: cannot be written ({error}); check the folder's permissions, then go on with --resume")
+        return TrainingError(f"{path}: cannot be written ({error}); check the folder's permissions, then {then}")
     free = shutil.disk_usage(_existing(path)).free // 2**20
     return TrainingError(
-        f"{path}: the disk is full ({free} MiB free); nothing already saved is lost. Free some space, or lower "
-        f"train.save_total_limit, then go on with --resume"
+        f"{path}: the disk is full ({free} MiB free); nothing already saved is lost. Free some space"
+        f"{', or lower train.save_total_limit' if resumable else ''}, then {then}"
     )
 
 

@@ -42,6 +42,9 @@ SURFACE = {
         "model", "--task -t", "--text", "--input -i", "--output -o", "--gate-weights", "--batch-size", "--device", "--json",
         "--help",
     },
+    "merge": {
+        "models", "--method -m", "--set", "--base", "--output-dir -o", "--adapters", "--rank", "--statistics", "--json", "--help",
+    },
     "validate": {"recipe", "overrides", "--json", "--help"},
     "list": {"kind", "--json", "--help"},
     "demo": {"--output-dir -o", "--set", "--set-writing", "--again", "--json", "--help"},

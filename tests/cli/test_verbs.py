@@ -204,7 +204,7 @@ class TestValidate:
 
 
 class TestList:
-    KINDS = ("adapters", "gates", "metrics", "families", "baselines", "presets")
+    KINDS = ("adapters", "gates", "metrics", "families", "baselines", "methods", "presets")
 
     def test_everything_that_can_be_chosen_is_there_with_a_line_on_it(self, alter: Alter) -> None:
         found = alter.works("list", "--json").json

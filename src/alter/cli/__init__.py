@@ -39,12 +39,13 @@ def _root(
 
 
 def _register() -> None:
-    from alter.cli import demo, evaluate, list_, predict, pretrain, train, validate
+    from alter.cli import demo, evaluate, list_, merge, predict, pretrain, train, validate
 
     app.command("train")(train.train)
     app.command("pretrain")(pretrain.pretrain)
     app.command("evaluate")(evaluate.evaluate)
     app.command("predict")(predict.predict)
+    app.command("merge")(merge.merge)
     app.command("validate")(validate.validate)
     app.command("list")(list_.list_)
     app.command("demo")(demo.demo)

@@ -8,10 +8,10 @@ from alter.cli.terminal import console, echo_json, table
 
 
 def list_(
-    kind: str = typer.Argument(None, help="adapters, gates, metrics, families, baselines or presets; by default all."),
+    kind: str = typer.Argument(None, help="adapters, gates, metrics, families, baselines, methods or presets; by default all."),
     as_json: bool = typer.Option(False, "--json", help="Print JSON instead of tables."),
 ) -> None:
-    """List adapter kinds, gate kinds, metrics, model families, baselines and presets."""
+    """List adapter kinds, gate kinds, metrics, model families, baselines, merge methods and presets."""
     from alter.errors import ConfigError, did_you_mean
 
     found = catalogue()
@@ -30,11 +30,19 @@ def catalogue() -> dict[str, dict[str, str]]:
     """Return kind -> name -> one line on it, for everything that can be chosen; loads no torch."""
     from alter.backbones import FAMILIES
     from alter.baselines import BASELINES
+    from alter.merging import MERGE_METHODS
     from alter.metrics import METRICS
     from alter.presets import PRESETS
     from alter.recipe import ADAPTERS, GATES
 
-    registries = {"adapters": ADAPTERS, "gates": GATES, "metrics": METRICS, "families": FAMILIES, "baselines": BASELINES}
+    registries = {
+        "adapters": ADAPTERS,
+        "gates": GATES,
+        "metrics": METRICS,
+        "families": FAMILIES,
+        "baselines": BASELINES,
+        "methods": MERGE_METHODS,
+    }
     found = {name: registry.summaries() for name, registry in registries.items()}
     found["presets"] = {
         name: f"{p['mta']['adapter']['kind']} on {p['mta']['sites']} FFN(s), selector {p['mta']['selector']['kind']}, gate "

@@ -20,7 +20,7 @@ from alter.nn.heads import HeadBank
 from alter.nn.mta import MTA, attach, detach, watch
 from alter.nn.routing import Route, Router, RoutingState
 from alter.nn.site import FFNSite, Kind, choose_sites, projection_weight
-from alter.recipe import HeadSettings, MTASettings, Trained
+from alter.recipe import HeadSettings, MTASettings, PartSettings, Trained
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -37,6 +37,7 @@ class Equipped(nn.Module):
         settings: the MTA.
         num_outputs: outputs of each task's head, in the same order; None: no heads.
         heads: the heads' settings.
+        parts: the models that a merged one is made of.
 
     Raises:
         ConfigError: the chosen sites do not exist in this model.
@@ -52,6 +53,7 @@ class Equipped(nn.Module):
         settings: MTASettings,
         num_outputs: Sequence[int] | None,
         heads: HeadSettings,
+        parts: Sequence[PartSettings] = (),
     ) -> None:
         super().__init__()
         self.task_names = list(task_names)
@@ -66,7 +68,15 @@ class Equipped(nn.Module):
         encoder = backbone.get_encoder() if self.kind == "encoder-decoder" else None
         for ffn, position in zip(self.ffns, self.site_positions, strict=True):
             beside = ffns[0].dim if encoder is not None and ffn.site.stack == "decoder" else None
-            mta = MTA(ffn, settings, num_tasks=len(self.task_names), state=self.state, position=position, encoder_dim=beside)
+            mta = MTA(
+                ffn,
+                settings,
+                num_tasks=len(self.task_names),
+                state=self.state,
+                position=position,
+                encoder_dim=beside,
+                parts=parts,
+            )
             attach(backbone, ffn, mta.to(projection_weight(ffn.down)))
         watch(backbone, encoder, self.state)
         self.backbone = backbone

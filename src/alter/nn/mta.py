@@ -9,6 +9,7 @@ Shapes: B rows, S tokens, D site width, T tasks, N task adapters, M shared adapt
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,9 +21,10 @@ from alter.nn.ffn import FFN
 from alter.nn.gate_shape import GateInputs, GateShape
 from alter.nn.mixing import Weights, widen
 from alter.nn.packing import Packing
+from alter.nn.parts import Parts
 from alter.nn.routing import RoutingState
 from alter.nn.tokens import mean_over_tokens
-from alter.recipe import ADAPTERS, GATES, GateSettings, MTASettings
+from alter.recipe import ADAPTERS, GATES, GateSettings, MTASettings, PartSettings
 
 CHILD = "mta"
 _LINK = "_alter_link"
@@ -39,6 +41,7 @@ class MTA(nn.Module):
         state: what all sites of the model share.
         position: the site's number, for records and messages.
         encoder_dim: width of the encoder's output, where the site is in a decoder that has an encoder beside it.
+        parts: the models that a merged one is made of; none: `settings` say how its adapters are weighed.
     """
 
     def __init__(
@@ -50,9 +53,11 @@ class MTA(nn.Module):
         state: RoutingState,
         position: int,
         encoder_dim: int | None = None,
+        parts: Sequence[PartSettings] = (),
     ) -> None:
         super().__init__()
         self.state = state
+        self.parts = list(parts)
         self.position = position
         self.encoder_dim = encoder_dim
         self.is_decoder = ffn.site.stack == "decoder"
@@ -78,7 +83,7 @@ class MTA(nn.Module):
             equal_start=getattr(self.bank, "equal_start", False),
             encoder_dim=self.encoder_dim,
         )
-        module = GATES.get(settings.kind)(shape, settings)
+        module = Parts(self.parts, shape) if self.parts else GATES.get(settings.kind)(shape, settings)
         assert isinstance(module, nn.Module)
         return module
 
