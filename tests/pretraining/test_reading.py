@@ -137,3 +137,19 @@ def test_attention_is_computed_as_the_recipe_says(encoder: Path, tmp_path: Path)
         losses[kind] = pretrain(path, output_dir=tmp_path / kind).results["curve"]
     eager, sdpa = ([nats for _, _, nats, _ in losses[kind]] for kind in ("eager", "sdpa"))
     assert eager == pytest.approx(sdpa, abs=1e-3)
+
+
+def test_a_model_that_counts_positions_from_behind_its_padding_starts_to_read_too(tmp_path: Path) -> None:
+    save_tiny(tmp_path / "encoder", "roberta")
+    settings = settings_of(tmp_path / "encoder")
+    settings["decoder"]["architecture"] = "roberta"
+    run = pretrain(recipe_of(tmp_path, model=None, encoder_decoder=settings), output_dir=tmp_path / "run")
+    assert run.results["curve"][-1][2] < run.results["curve"][0][2]
+
+
+def test_word_embeddings_of_another_width_than_the_states_are_refused(tmp_path: Path) -> None:
+    save_tiny(tmp_path / "encoder", "electra")
+    settings = settings_of(tmp_path / "encoder")
+    settings["decoder"]["architecture"] = "electra"
+    with pytest.raises(ModelError, match=r"word embeddings of another width \(\d+\) than its states \(\d+\).* set it to false"):
+        pretrain(recipe_of(tmp_path, model=None, encoder_decoder=settings), output_dir=tmp_path / "run")

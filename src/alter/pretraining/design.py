@@ -30,6 +30,7 @@ from alter.backbones._load import LOAD_ERRORS, TARGET_TOKENIZER, base_fingerprin
 from alter.errors import ConfigError, ModelError, did_you_mean
 from alter.pretraining.corrupt import Noise
 from alter.pretraining.objectives import NextToken, Objective, SpanCorruption, TextInfilling
+from alter.pretraining.positions import positions
 from alter.pretraining.quiet import first_line, quiet
 from alter.pretraining.reading import NUM_TEXTS, start_reading
 from alter.pretraining.recipe import ArchitectureSettings, EncoderDecoderSettings, PretrainRecipe
@@ -41,7 +42,6 @@ __all__ = ["TARGET_TOKENIZER", "Design", "build_design", "wants_ends"]
 
 NUM_SENTINELS = 100
 """Sentinels for a base that has none."""
-NO_LIMIT = 10**9
 BUILD_ERRORS = (*LOAD_ERRORS, TypeError, AttributeError, AssertionError)
 """What transformers raises for a configuration that makes no sense."""
 
@@ -241,19 +241,13 @@ def _words(
 ) -> Objective:
     _check_length(recipe, model.encoder.config)
     noise = Noise(recipe.noise_density, recipe.mean_noise_span_length)
-    shape: dict[str, Any] = {"noise": noise, "length": recipe.max_length, "longest_target": _positions(model.decoder.config)}
+    shape: dict[str, Any] = {"noise": noise, "length": recipe.max_length, "longest_target": positions(model.decoder.config)}
     if recipe.objective == "text_infilling":
         return WordInfilling(source, target, permute_sentences=recipe.permute_sentences, **shape)
     return WordSpans(source, target, **shape)
 
 
 def _check_length(recipe: PretrainRecipe, config: PreTrainedConfig) -> None:
-    most = _positions(config)
+    most = positions(config)
     if recipe.max_length > most:
         raise ConfigError(f"max_length is {recipe.max_length}, but the model has positions for {most} tokens; lower it")
-
-
-def _positions(config: PreTrainedConfig) -> int:
-    """Return how many tokens a model reads; one with relative positions has no limit."""
-    limit = getattr(config, "max_position_embeddings", None)
-    return limit if isinstance(limit, int) and limit > 0 else NO_LIMIT

@@ -24,6 +24,7 @@ from torch import nn
 from transformers import EncoderDecoderModel, PreTrainedTokenizerBase
 
 from alter.errors import ModelError
+from alter.pretraining.positions import positions
 
 NUM_TEXTS, NUM_CHARACTERS, NUM_TOKENS = 400, 600, 96
 """Text that the maps are found on: so many texts, cut to so many characters and tokens."""
@@ -110,8 +111,7 @@ def _layers(model: EncoderDecoderModel) -> list[Any]:
 
 
 def _room(model: EncoderDecoderModel) -> int:
-    positions = (getattr(part.config, "max_position_embeddings", NUM_TOKENS) for part in (model.encoder, model.decoder))
-    return min(NUM_TOKENS, *positions)
+    return min(NUM_TOKENS, positions(model.encoder.config), positions(model.decoder.config))
 
 
 def _read(model: EncoderDecoderModel, texts: list[str], source: PreTrainedTokenizerBase) -> tuple[torch.Tensor, ...]:

@@ -30,6 +30,11 @@ def sizes_of(encoder: PreTrainedConfig) -> dict[str, object]:
     return {key: getattr(encoder, key) for key in SIZES if hasattr(encoder, key)}
 
 
+def words_of(model: PreTrainedModel) -> torch.Tensor:
+    """Return a model's word embeddings."""
+    return cast("nn.Embedding", model.get_input_embeddings()).weight
+
+
 @torch.no_grad()
 def warm_start(
     decoder: PreTrainedModel, encoder: PreTrainedModel, *, source: PreTrainedTokenizerBase, target: PreTrainedTokenizerBase
@@ -53,9 +58,15 @@ def warm_start(
             f"encoder_decoder.warm_start: the decoder is a '{decoder.config.model_type}', the encoder a "
             f"'{encoder.config.model_type}'; set decoder.architecture: {encoder.config.model_type}, or warm_start: false"
         )
+    width = words_of(encoder).shape[1]
+    if width != encoder.config.hidden_size:
+        raise ModelError(
+            f"encoder_decoder.warm_start: '{encoder.config.model_type}' has word embeddings of another width ({width}) than its states "
+            f"({encoder.config.hidden_size}), so nothing can be read as a word; set it to false"
+        )
     own, theirs = dict(decoder.base_model.named_parameters()), dict(encoder.base_model.named_parameters())
     chosen = np.linspace(0, encoder.config.num_hidden_layers - 1, decoder.config.num_hidden_layers).round().astype(int)
-    words, pretrained = (cast("nn.Embedding", model.get_input_embeddings()).weight for model in (decoder, encoder))
+    words, pretrained = words_of(decoder), words_of(encoder)
     copied = 0
     for name, parameter in own.items():
         if parameter is words:
