@@ -31,6 +31,11 @@ def test_its_weights_are_half_precision_safetensors_without_the_encoder() -> Non
     assert not [name for name in names if name.startswith("encoder.")]
 
 
+def test_its_tokenizer_neither_cuts_nor_pads() -> None:
+    saved = json.loads((MODEL / "target_tokenizer" / "tokenizer.json").read_text(encoding="utf-8"))
+    assert (saved["truncation"], saved["padding"]) == (None, None)
+
+
 def test_it_names_no_folder_of_the_machine_that_made_it() -> None:
     assert (
         json.loads((MODEL / "config.json").read_text(encoding="utf-8"))["encoder"]["_name_or_path"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from tests.tiny import save_tiny
 from transformers import AutoTokenizer
 
 from alter.backbones._compose import first_layers
-from alter.backbones._load import load_base
+from alter.backbones._load import TARGET_TOKENIZER, load_base
 from alter.errors import ModelError
 from alter.pretraining.design import Design, build_design
 from alter.pretraining.reading import ridge
@@ -126,6 +127,22 @@ def test_too_little_text_to_start_from_is_an_error(encoder: Path, tmp_path: Path
     tokenizer = train_tokenizer([prose(200, seed=1)], recipe.tokenizer.train, ends_texts=True)
     with pytest.raises(ModelError, match="fewer than 100 words at its start"):
         build_design(recipe, tokenizer, ["Ada sees the red house."])
+
+
+def test_texts_of_a_word_or_two_are_an_error(encoder: Path, tmp_path: Path) -> None:
+    recipe = load_pretrain_recipe(recipe_of(tmp_path, model=None, encoder_decoder=settings_of(encoder)))
+    assert recipe.tokenizer is not None
+    assert recipe.tokenizer.train is not None
+    tokenizer = train_tokenizer([prose(200, seed=1)], recipe.tokenizer.train, ends_texts=True)
+    with pytest.raises(ModelError, match=r"begins with texts of one or two words .* join them into longer documents"):
+        build_design(recipe, tokenizer, ["a"] * 300)
+
+
+def test_what_is_saved_neither_cuts_nor_pads(encoder: Path, tmp_path: Path) -> None:
+    run = pretrain(recipe_of(tmp_path, model=None, encoder_decoder=settings_of(encoder)), output_dir=tmp_path / "run")
+    for folder in (run.model, run.model / TARGET_TOKENIZER):
+        saved = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
+        assert (saved["truncation"], saved["padding"]) == (None, None)
 
 
 def test_attention_is_computed_as_the_recipe_says(encoder: Path, tmp_path: Path) -> None:

@@ -179,6 +179,17 @@ def test_text_infilling_is_learned(model: str, encoder: Path, tmp_path: Path) ->
     assert last < first - 2
 
 
+@pytest.mark.parametrize("objective", ["text_infilling", "span_corruption"])
+def test_blocks_as_long_as_the_model_has_positions_leave_room_for_the_end(objective: str, tmp_path: Path) -> None:
+    config = {
+        "d_model": 16, "encoder_layers": 1, "decoder_layers": 1, "encoder_attention_heads": 2, "decoder_attention_heads": 2,
+        "encoder_ffn_dim": 32, "decoder_ffn_dim": 32, "max_position_embeddings": 32,
+    }  # fmt: skip
+    bart = {"architecture": "bart", "config": config}
+    recipe = recipe_of(tmp_path, model=bart, max_length=32, objective=objective, mean_noise_span_length=1.0)
+    assert pretrain(recipe, output_dir=tmp_path / "run").results["steps"] == 4
+
+
 def warm(encoder: Path, **config: Any) -> dict[str, Any]:
     return {
         "encoder": str(encoder),

@@ -34,7 +34,9 @@ def demo(
 ) -> None:
     """Train one 22M-parameter encoder on six help-desk tasks in two stages, then a small model that writes subject lines and replies."""
     from alter.cli.progress import TerminalProgress
-    from alter.demo.run import run_demo
+    from alter.demo.run import run_demo, writing_recipe
+
+    writing_recipe(list(writing_overrides or []))  # a mistake in its settings is told before the first part trains
 
     notes().print("help-desk tickets: 400 to learn from, 100 to choose by, 120 unseen to score on; six tasks over each")
     started = time.monotonic()

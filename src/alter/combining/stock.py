@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from alter.backbones._compose import is_composed, read_encoder
+from alter.backbones._load import TARGET_TOKENIZER
 from alter.backbones._package import resolve_base
 from alter.combining.report import MergeReport, told
 from alter.combining.tensor_folder import WHOLE, TensorFolder
@@ -131,7 +132,7 @@ def _check_same(first: TensorFolder, other: TensorFolder, *, leave_out: frozense
                 f"{other.folder}: '{name}' has the shape {other.shape(name)}, and in {first.folder} it has {first.shape(name)}; only "
                 f"models with the same shapes can be merged (the same number of labels and of words)"
             )
-    if _vocabulary(first.folder) != _vocabulary(other.folder):
+    if any(_vocabulary(first.folder / place) != _vocabulary(other.folder / place) for place in (".", TARGET_TOKENIZER)):
         raise ConfigError(
             f"{other.folder}: its tokenizer has other words, or the same words with other ids, than that of {first.folder}; only models "
             f"that read alike can be merged"
@@ -176,7 +177,7 @@ def _same_everywhere(name: str, folders: Sequence[TensorFolder]) -> torch.Tensor
 def _copy_beside(folder: Path, draft: Path) -> None:
     """Copy what is read beside the weights."""
     for path in sorted(folder.iterdir()):
-        if path.is_dir() and path.name == "target_tokenizer":
+        if path.is_dir() and path.name == TARGET_TOKENIZER:
             shutil.copytree(path, draft / path.name)
         elif (
             path.suffix in (".json", ".txt", ".model", ".jinja")

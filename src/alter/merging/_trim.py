@@ -8,6 +8,7 @@ from functools import partial
 
 import torch
 
+from alter.errors import ConfigError
 from alter.merging._vectors import Changed, TaskVector
 
 
@@ -23,10 +24,17 @@ def keep_largest(vectors: Sequence[TaskVector], density: float) -> list[TaskVect
 
 def threshold(vector: TaskVector, density: float) -> float:
     """Return the smallest magnitude that is kept; the magnitudes of one vector at a time are in memory, 4 bytes each."""
-    magnitudes = torch.cat([vector[name].double().abs().float().flatten() for name in vector]).numpy()
+    magnitudes = torch.cat([_finite(name, vector[name]).double().abs().float().flatten() for name in vector]).numpy()
     kept = min(len(magnitudes), max(1, int(density * len(magnitudes) + 0.5)))
     magnitudes.partition(len(magnitudes) - kept)  # in place, which a billion entries need
     return float(magnitudes[-kept])
+
+
+def _finite(name: str, tensor: torch.Tensor) -> torch.Tensor:
+    """Return the tensor; NaN is larger than nothing, and would quietly be trimmed to 0."""
+    if not tensor.isfinite().all():
+        raise ConfigError(f"'{name}' holds NaN or infinite numbers in one of the models; nothing can be merged with it")
+    return tensor
 
 
 def _keep_from(smallest: float, name: str, tensor: torch.Tensor) -> torch.Tensor:

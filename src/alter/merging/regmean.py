@@ -55,8 +55,11 @@ def merge(vectors: Sequence[TaskVector], settings: RegMeanSettings, statistics: 
             yield name, stack_TOI.mean(0)
             continue
         grams_TII = torch.stack([_checked(grams[name], name, stack_TOI, settings.alpha) for grams in statistics])
-        wanted_OI = torch.einsum("toi,tij->oj", stack_TOI, grams_TII)
-        yield name, _solve(grams_TII.sum(0), wanted_OI, is_safe=settings.alpha < 1)
+        # Solved for the deviation from the mean, which is 0 where no row showed an input: there the mean stays, whatever the base is.
+        mean_OI = stack_TOI.mean(0)
+        gram_II = grams_TII.sum(0)
+        wanted_OI = torch.einsum("toi,tij->oj", stack_TOI, grams_TII) - mean_OI @ gram_II
+        yield name, mean_OI + _solve(gram_II, wanted_OI, is_safe=settings.alpha < 1)
 
 
 def _solve(gram_II: torch.Tensor, wanted_OI: torch.Tensor, *, is_safe: bool) -> torch.Tensor:

@@ -231,9 +231,10 @@ def _objective(recipe: PretrainRecipe, model: PreTrainedModel, tokenizer: PreTra
     if wanted == "next_token":
         return NextToken(tokenizer, length=recipe.max_length)
     noise = Noise(recipe.noise_density, recipe.mean_noise_span_length)
+    length = min(recipe.max_length, positions(model.config) - 1)  # the end has a place too
     if wanted == "text_infilling":
-        return TextInfilling(tokenizer, noise=noise, length=recipe.max_length, permute_sentences=recipe.permute_sentences)
-    return SpanCorruption(tokenizer, noise=noise, length=recipe.max_length)
+        return TextInfilling(tokenizer, noise=noise, length=length, permute_sentences=recipe.permute_sentences)
+    return SpanCorruption(tokenizer, noise=noise, length=length)
 
 
 def _words(

@@ -15,6 +15,7 @@ Worth, on 2 cores: docs/log.md.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -28,7 +29,7 @@ from alter.pretraining.positions import positions
 
 NUM_TEXTS, NUM_CHARACTERS, NUM_TOKENS = 400, 600, 96
 """Text that the maps are found on: so many texts, cut to so many characters and tokens."""
-LEAST_WORDS = 100
+LEAST_WORDS, LEAST_PLACES = 100, 20
 PENALTY = 1e-2
 """Of the ridge regressions, in units of the mean variance of a state's direction."""
 SPREAD = 2.0
@@ -82,6 +83,7 @@ def start_reading(
         ModelError: the decoder's attention to the encoder is not where BERT has it, or the text is too short.
     """
     model.train(mode=False)
+    source, target = copy.deepcopy(source), copy.deepcopy(target)  # cutting and padding would stay on in what is saved
     texts = [text[:NUM_CHARACTERS] for text in texts[:NUM_TEXTS]]
     if sum(len(text.split()) for text in texts) < LEAST_WORDS:
         raise ModelError(
@@ -89,6 +91,11 @@ def start_reading(
             f"give more text, or warm_start: false"
         )
     seen_ND, before, at, after = _read(model, texts, source)
+    if len(seen_ND) < LEAST_PLACES:
+        raise ModelError(
+            f"encoder_decoder.warm_start: source.train begins with texts of one or two words (only {len(seen_ND)} with a word on either "
+            f"side), too short to compute anything from; join them into longer documents (source.documents), or warm_start: false"
+        )
     written, states = _write(model, texts, target)
     generator = torch.Generator().manual_seed(seed)
     for layer, states_ND in zip(_layers(model), states, strict=True):
