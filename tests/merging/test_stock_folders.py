@@ -266,7 +266,11 @@ SPOILT: dict[str, tuple[Callable[[Path], None], type[Exception], str]] = {
         ConfigError,
         r"two: encoder.json says that its decoder .*\(fingerprints of two and of one\)",
     ),
-    "numbers without end": (not_finite, ConfigError, "'pooler.dense.bias' holds (NaN or infinite numbers|numbers that are not finite)"),
+    "numbers without end": (
+        not_finite,
+        ConfigError,
+        "'pooler.dense.bias' holds (NaN or infinite numbers|numbers that are not finite)",
+    ),
     "a file": (a_file, CheckpointError, "two: no such folder"),
 }
 
