@@ -21,7 +21,7 @@ from alter.backbones._load import base_fingerprint, load_base
 from alter.checkpoint import AlterConfig, BaseInfo, adapter_folder, load_config, load_model, model_folder, save_model
 from alter.errors import CheckpointError, ModelError, TrainingError
 from alter.model import MTAModel, equip
-from alter.recipe import ADAPTERS, GATES
+from alter.recipe import ADAPTERS, GATES, OWNERS
 from alter.tasks.spec import Source, TaskSpec
 
 TASKS = [
@@ -117,7 +117,7 @@ def test_a_model_comes_back_bit_for_bit(base_folder: Path, tmp_path: Path, prese
 @pytest.mark.parametrize("gate", GATES.names())
 @pytest.mark.parametrize("selector", [kind for kind in GATES.names() if kind != "outputs"])
 def test_every_selector_and_gate_comes_back(base_folder: Path, tmp_path: Path, selector: str, gate: str) -> None:
-    num_shared = 0 if gate in ("one_hot", "selector") else 2  # these two weigh no shared adapters
+    num_shared = 0 if gate in OWNERS else 2  # these weigh no shared adapters
     mta = {"selector": {"kind": selector}, "gate": {"kind": gate, "over": "all"}, "sites": "last", "num_shared": num_shared}
     model = build(base_folder, mta=mta)
     save_model(model, config_of(model, base_folder), tmp_path / "model", card=CARD)

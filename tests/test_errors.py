@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from alter import errors
-from alter.errors import AlterError, did_you_mean
+from alter.errors import AlterError, counted, did_you_mean
 
 LEAVES = [
     value
@@ -65,3 +65,8 @@ def test_did_you_mean_returns_what_its_docstring_shows() -> None:
 
 def test_of_names_that_differ_in_capital_letters_alone_the_nearest_is_meant() -> None:
     assert did_you_mean("Yess", ["YES", "yes", "Yes"]).endswith("Did you mean 'Yes'?")
+
+
+def test_one_is_counted_as_one_and_everything_else_as_many() -> None:
+    assert [counted(number, "row") for number in (0, 1, 2, 1200)] == ["0 rows", "1 row", "2 rows", "1,200 rows"]
+    assert [counted(number, "row names", "rows name") for number in (1, 2)] == ["1 row names", "2 rows name"]

@@ -198,7 +198,7 @@ def test_an_unknown_task_is_named_with_the_nearest_one(predictor: Predictor) -> 
 
 
 def test_the_number_of_tasks_must_be_that_of_inputs(predictor: Predictor) -> None:
-    with pytest.raises(TaskError, match="1 tasks for 2 inputs; give one task, or one for each input"):
+    with pytest.raises(TaskError, match="1 task for 2 inputs; give one task, or one for each input"):
         predictor.predict(["mood"], ["x", "y"])
 
 

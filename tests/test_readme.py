@@ -45,7 +45,7 @@ def run(command: list[str], *, cwd: Path) -> subprocess.CompletedProcess[str]:
 def test_the_first_own_task_runs_as_written_from_the_shell_and_from_python(tmp_path: Path) -> None:
     text = section("Your own tasks")
     shown = run(["bash", "-euo", "pipefail", "-c", fence(text, "bash")], cwd=tmp_path)
-    assert "2 tasks read, 0 warning(s), no problems" in shown.stderr
+    assert "2 tasks read, 0 warnings, no problems" in shown.stderr
     assert "released: stage" in shown.stdout
     answers = [line for line in shown.stdout.splitlines() if line.startswith("the export button does nothing")]
     assert [re.split(r"\s*\W\s+", line)[1] for line in answers] == ["topic", "urgent"]

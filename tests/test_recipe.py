@@ -173,7 +173,7 @@ def test_stage2_alone_is_refused() -> None:
             "gives shared adapters no weight, but mta.num_shared is 2; set mta.num_shared: 0, or use kind task",
         ),
         (["mta.gate.kind=one_hot"], "mta.gate.kind one_hot gives shared adapters no weight"),
-        (["mta.num_adapters=2"], "mta.num_adapters is 2, but there are 1 task(s) to own them; lower it"),
+        (["mta.num_adapters=2"], "mta.num_adapters is 2, but the recipe has 1 task to own them; lower it"),
         (
             ["mta.num_adapters=1", "mta.selector.num_owned=2"],
             "mta.selector.num_owned is 2, but there are 1 task adapters; lower it to at most 1",
@@ -214,7 +214,7 @@ def test_stage2_alone_is_refused() -> None:
         (["name=../up"], "name: String should match pattern"),
         (["model_name_or_path=null"], "model_name_or_path: Input should be a valid string (seen: None)"),
         (["tasks.intent.metrics=[acuracy]"], "unknown metric 'acuracy'; allowed: accuracy, "),
-        (["tasks.intent.labels=[a]"], "labels holds 1 label(s); a classification needs at least 2"),
+        (["tasks.intent.labels=[a]"], "labels holds 1 label; a classification needs at least 2"),
         (["tasks.intent.labels=[a, b, a]"], "labels holds ['a'] more than once"),
         (["tasks.intent.labels=[1, '1']"], "labels holds ['1'] more than once"),
         (["tasks.intent.labels=[a, b]", "tasks.intent.metric_labels=[c]"], "metric_labels ['c'] are not among labels ['a', 'b']"),

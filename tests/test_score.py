@@ -147,5 +147,8 @@ def test_a_split_without_rows_says_which_key_to_add(run: Run, tmp_path: Path) ->
     for task in recipe["tasks"]:
         del task["source"]["test"]
     (tmp_path / "other.yaml").write_text(yaml.safe_dump(recipe))
-    with pytest.raises(DataError, match=r"the recipe names no test rows for any task; add source\.test to it"):
+    told = (
+        r"the recipe names no test rows for mood, .+; add source\.test to it, or add --split validation, of which it names rows"
+    )
+    with pytest.raises(DataError, match=told):
         evaluate_model(run.folder, recipe=tmp_path / "other.yaml")

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from alter.version import __version__
 
 if TYPE_CHECKING:
+    from alter.check import validate
     from alter.combining.run import merge
     from alter.errors import AlterError
     from alter.model import MTAModel, equip
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from alter.results import Results
     from alter.score import evaluate_model as evaluate
     from alter.tasks.spec import TaskSpec
-    from alter.tasks.validate import validate_recipe as validate
     from alter.training.run import Run, train
 
 _HOMES = {
@@ -43,7 +43,7 @@ _HOMES = {
     "merge": "alter.combining.run:merge",
     "pretrain": "alter.pretraining.run:pretrain",
     "train": "alter.training.run:train",
-    "validate": "alter.tasks.validate:validate_recipe",
+    "validate": "alter.check:validate",
 }
 
 __all__ = [

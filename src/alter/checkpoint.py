@@ -4,6 +4,7 @@
         alter_config.json            the base, the MTA, the tasks with labels, templates and metrics
         adapters/<task>/             adapter_config.json, adapter_model.safetensors
         shared/<j>/                  the same for each shared adapter
+        adapters/peft/               instead of both, where a method of peft was trained; X-LoRA's LoRAs are in experts/<name>/
         gates.safetensors            selector and gate of every site
         heads.safetensors            one head per task
         backbone.safetensors         only where training changed the backbone (preset alter)
@@ -32,6 +33,9 @@ from alter.data.encode import Scale
 from alter.errors import CheckpointError, ConfigError, did_you_mean
 from alter.model import MTAModel
 from alter.nn.routing import Router
+from alter.peers.injected import Injected, read_settings
+from alter.peers.injected import write_config as write_peft_config
+from alter.peers.settings import need_peft
 from alter.recipe import HeadSettings, MTASettings, PartSettings
 from alter.results import write_json, write_text
 from alter.tasks.spec import TaskSpec
@@ -81,6 +85,8 @@ class AlterConfig(Settings):
     """Between input and answer (decoder-only models)."""
     mta: MTASettings
     """The module."""
+    peft: dict[str, Any] | None = None
+    """A method of peft in its place, as the recipe had it; adapters/peft/adapter_config.json is what is read. Else left out."""
     heads: HeadSettings
     """The heads."""
     tasks: list[TaskSpec] = pydantic.Field(min_length=1)
@@ -137,9 +143,11 @@ def save_model(model: MTAModel, config: AlterConfig, folder: Path, *, card: str,
     """
     groups = model.parameter_groups()
     with whole_folder(folder, resumable=resumable) as draft:
-        for position in range(model.num_adapters + model.settings.num_shared):
+        for position in _adapters_of(model):
             _save_adapter(model, config, position, draft / adapter_folder(model.task_names, position, model.num_adapters))
-        save_tensors({**groups["selector"], **groups["gate"]}, draft / "gates.safetensors")
+        if model.injected is not None:
+            _save_injected(model.injected, model, config, draft)
+        save_tensors(_router_tensors(model), draft / "gates.safetensors")
         if groups["heads"]:
             save_tensors(groups["heads"], draft / "heads.safetensors")
         if config.base.trained:
@@ -153,7 +161,29 @@ def write_config(config: AlterConfig, folder: Path) -> None:
     content = config.model_dump(exclude={"tasks": {"__all__": {"source", "cap", "validation_cap", "weight"}}})
     if not config.parts:  # so that versions from before `alter merge` go on reading other models
         del content["parts"]
+    if config.peft is None:
+        del content["peft"]
     write_json(content, folder / CONFIG)
+
+
+def _save_injected(injected: Injected, model: MTAModel, config: AlterConfig, draft: Path) -> None:
+    """Write a method of peft in peft's own layout."""
+    for name, (settings, tensors) in injected.folders(model.backbone).items():
+        folder = draft / name
+        folder.mkdir(parents=True)
+        write_peft_config(settings, folder, base=config.base.name, revision=config.base.revision, kind=model.kind)
+        save_tensors(tensors, folder / "adapter_model.safetensors")
+
+
+def _router_tensors(model: MTAModel) -> dict[str, torch.nn.Parameter]:
+    """Return the parameters of selectors and gates; those of a method of peft lie with it."""
+    groups = model.parameter_groups()
+    return {**groups["selector"], **groups["gate"]} if model.injected is None else {}
+
+
+def _adapters_of(model: MTAModel) -> range:
+    """Return the adapters that a model directory holds: all, or none where no site carries any."""
+    return range(model.num_adapters + model.settings.num_shared if model.mtas else 0)
 
 
 def _adapter_tensors(model: MTAModel, position: int) -> dict[str, torch.nn.Parameter]:
@@ -290,8 +320,11 @@ def load_model(path: str | Path, *, device: torch.device | str | None = None, ba
             num_outputs=num_outputs,
             heads=config.heads,
             parts=config.parts,
+            peft=None if config.peft is None else read_settings(folder),
         )
     except ConfigError as error:
+        if config.peft is not None:
+            need_peft(f"{folder}, trained with a method of it,")
         raise CheckpointError(f"{folder / CONFIG}: {error}. {CHANGED}") from None
     _load_parameters(model, config, folder)
     model.router = config.router
@@ -303,17 +336,19 @@ def load_model(path: str | Path, *, device: torch.device | str | None = None, ba
 
 def _load_parameters(model: MTAModel, config: AlterConfig, folder: Path) -> None:
     groups = model.parameter_groups()
-    for position in range(model.num_adapters + model.settings.num_shared):
+    for position in _adapters_of(model):
         path = folder / adapter_folder(model.task_names, position, model.num_adapters) / "adapter_model.safetensors"
         _fill(_adapter_tensors(model, position), path)
-    _fill({**groups["selector"], **groups["gate"]}, folder / "gates.safetensors")
+    for name, (_, tensors) in ({} if model.injected is None else model.injected.folders(model.backbone)).items():
+        _fill(tensors, folder / name / "adapter_model.safetensors")
+    _fill(_router_tensors(model), folder / "gates.safetensors")
     if groups["heads"]:
         _fill(groups["heads"], folder / "heads.safetensors")
     if config.base.trained:
         _fill(groups["backbone"], folder / "backbone.safetensors")
 
 
-def _fill(parameters: Mapping[str, torch.nn.Parameter], path: Path) -> None:
+def _fill(parameters: Mapping[str, torch.Tensor], path: Path) -> None:
     """Copy a file's tensors into parameters; every name and shape must fit.
 
     Raises:

@@ -17,6 +17,7 @@ import pydantic
 import yaml
 
 from alter.errors import ConfigError, did_you_mean
+from alter.keys import unknown_key
 from alter.yaml12 import dump_yaml, read_yaml
 
 __all__ = ["Settings", "apply_overrides", "dump_yaml", "load_yaml", "merge", "parse", "read_yaml"]
@@ -168,7 +169,7 @@ def parse(kind: type[S], settings: Any, *, where: str) -> S:
         return kind.model_validate(settings)
     except pydantic.ValidationError as error:
         problems = [_Problem(_steps(kind, problem["loc"]), problem) for problem in error.errors()]
-        raise ConfigError("\n".join(f"{where}: {line}" for line in _lines(problems, settings))) from None
+        raise ConfigError("\n".join(f"{where}: {line}" for line in _lines(problems, settings, kind))) from None
 
 
 @dataclass(frozen=True)
@@ -230,7 +231,7 @@ def _is_called(shape: Any, tag: str) -> bool:
     return tag.partition("[")[0] == getattr(typing.get_origin(shape) or shape, "__name__", "")
 
 
-def _lines(problems: list[_Problem], settings: Any) -> list[str]:
+def _lines(problems: list[_Problem], settings: Any, kind: type[pydantic.BaseModel]) -> list[str]:
     """Return one line for each place with a problem; the shapes that a value does not have share a line."""
     paths = [problem.path for problem in problems]
     lines: dict[tuple[str | int, ...], list[_Problem]] = {}
@@ -240,14 +241,14 @@ def _lines(problems: list[_Problem], settings: Any) -> list[str]:
         # A list with a bad item is told by its item, and not that it is no number either.
         if not (problem.steps and problem.steps[-1].many_shapes and deeper):
             lines.setdefault(path, []).append(problem)
-    return [_explain(path, told, settings) for path, told in lines.items()]
+    return [_explain(path, told, settings, kind) for path, told in lines.items()]
 
 
-def _explain(path: tuple[str | int, ...], problems: list[_Problem], settings: Any) -> str:
+def _explain(path: tuple[str | int, ...], problems: list[_Problem], settings: Any, kind: type[pydantic.BaseModel]) -> str:
     name = _spelled(path, settings) or "recipe"
     first = problems[0].details
     if first["type"] == "extra_forbidden":
-        return f"unknown key '{name}'; {did_you_mean(str(path[-1]), problems[0].steps[-1].owner.model_fields)}"
+        return unknown_key(name, str(path[-1]), problems[0].steps[-1].owner.model_fields, kind)
     if first["type"] == "missing":
         return f"the key '{name}' is missing; add it"
     messages = dict.fromkeys(problem.details["msg"].removeprefix("Value error, ") for problem in problems)

@@ -29,7 +29,16 @@ class ConfigError(AlterError):
 
 
 class DataError(AlterError):
-    """A file of rows cannot be read, or one of its rows is wrong."""
+    """A file of rows cannot be read, or one of its rows is wrong.
+
+    Args:
+        message: what is wrong, where, and the remedy.
+        missing: a column that the row lacks, where that is what is wrong: whoever reads the whole file knows whether others have it.
+    """
+
+    def __init__(self, message: str, *, missing: str | None = None) -> None:
+        super().__init__(message)
+        self.missing = missing
 
 
 class TaskError(AlterError):
@@ -62,3 +71,8 @@ def did_you_mean(name: str, allowed: Iterable[str]) -> str:
     near = difflib.get_close_matches(str(name), alike, n=1, cutoff=0.0)
     hint = f" Did you mean '{near[0]}'?" if near else ""
     return f"allowed: {listed or 'none'}.{hint}"
+
+
+def counted(number: int, one: str, many: str | None = None) -> str:
+    """Return e.g. `1 row`, `1,200 rows`; `many` where the plural is not `one` with an s: `counted(2, "row names", "rows name")`."""
+    return f"{number:,} {one if number == 1 else many or f'{one}s'}"

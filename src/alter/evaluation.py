@@ -141,7 +141,7 @@ def score_task(
     """
     if spec.kind == "regression" and num_invalid:
         answers = [training_mean if isinstance(given, float) and math.isnan(given) else given for given in answers]
-    metrics = {name: _metric(name, spec, answers, references) for name in spec.metric_names}
+    metrics = {name: metric_of(name, spec, answers, references) for name in spec.metric_names}
     distinct = {_rounded(given) for given in answers}
     collapsed = len(distinct) == 1 and len({_rounded(reference) for reference in references}) > 1
     signatures = {name: signature for name in spec.metric_names if (signature := metric_signature(name, references)) is not None}
@@ -157,7 +157,8 @@ def score_task(
     )
 
 
-def _metric(name: str, spec: TaskSpec, answers: Sequence[str | float], references: Sequence[Reference]) -> float:
+def metric_of(name: str, spec: TaskSpec, answers: Sequence[str | float], references: Sequence[Reference]) -> float:
+    """Return one metric of a task's answers, in percent where it is a fraction."""
     traits = metric_traits(name)
     labels = traits.choose_labels(labels=spec.labels, metric_labels=spec.metric_labels)
     if name.endswith("_macro") and labels is None and spec.labels is not None:

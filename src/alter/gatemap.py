@@ -25,6 +25,8 @@ def gate_map(model: MTAModel, rows: Mapping[str, Sequence[Features]], *, codec: 
         codec: the base model's way with text.
         batch_size: rows per forward pass.
     """
+    if not model.mtas:
+        return torch.zeros(len(model.task_names), 0, model.num_adapters + model.settings.num_shared)
     model.eval()
     maps = []
     for task in model.task_names:
@@ -53,3 +55,14 @@ def over_tokens(weights: torch.Tensor, mask_BS: torch.Tensor) -> torch.Tensor:
         return weights
     mask_BS1 = mask_BS.unsqueeze(-1).to(weights.dtype)
     return (weights * mask_BS1).sum(1) / mask_BS1.sum(1)
+
+
+def specific_sites(weights_TLE: Sequence[Sequence[Sequence[float]]], *, num_adapters: int) -> list[float]:
+    """Return for each task the share of sites at which any task adapter has weight: under taps those it has for itself.
+
+    Args:
+        weights_TLE: gate weights by task, site and adapter, as in gates.json.
+        num_adapters: task adapters, which come first.
+    """
+    used = [[any(weights_E[:num_adapters]) for weights_E in weights_LE] for weights_LE in weights_TLE]
+    return [sum(sites) / len(sites) if sites else 0.0 for sites in used]

@@ -29,6 +29,7 @@ from alter.nn.packing import Packing
 from alter.nn.passes import one_stack, two_stacks
 from alter.nn.routing import Route
 from alter.nn.site import choose_sites
+from alter.peers.injected import inject
 from alter.presets import PRESETS
 from alter.recipe import HeadSettings, MTASettings, PartSettings, check_mta
 
@@ -63,6 +64,7 @@ class MTAModel(Equipped):
             answer every task by text and have no heads.
         heads: the heads' settings.
         parts: the models that a merged one is made of (`alter merge`); each weighs its own adapters.
+        peft: a method of the library peft in place of the MTA, as a recipe's block `peft` has it (with `sites: none`).
 
     Raises:
         ModelError: the model's family is unknown, or it has a head or carries an MTA already.
@@ -78,13 +80,15 @@ class MTAModel(Equipped):
         num_outputs: Sequence[int] | None = None,
         heads: HeadSettings | None = None,
         parts: Sequence[PartSettings] = (),
+        peft: Mapping[str, Any] | None = None,
     ) -> None:
         kind = family_of(backbone).kind
         check_free(backbone, kind)
+        sites = sites_of(backbone)
         super().__init__(
             backbone,
             kind=kind,
-            sites=sites_of(backbone),
+            sites=sites,
             task_names=task_names,
             settings=settings,
             num_outputs=num_outputs,
@@ -92,6 +96,9 @@ class MTAModel(Equipped):
             parts=parts,
         )
         self.label_smoothing = 0.0
+        if peft is not None:
+            paths = [path for site in sites for path in (*site.inputs, site.down)]
+            self.injected = inject(backbone, peft, paths=paths, num_tasks=len(task_names), state=self.state)
 
     def forward(
         self,
@@ -212,6 +219,8 @@ class MTAModel(Equipped):
                 f"a {type(self.backbone).__name__} is an encoder and writes no text; use an encoder-decoder or decoder-only base model"
             )
         self._check_task_ids(input_ids, task_ids)
+        if self.injected is not None and self.injected.reads_whole_texts:
+            settings = {**settings, "use_cache": False}
         was_training = self.training
         self.eval()
         self.state.kept, self.state.kept_reads = {}, {}

@@ -22,7 +22,7 @@ import torch
 from alter.checkpoint import AlterConfig, Loaded, load_model
 from alter.data.batch import batches_by_length, collate
 from alter.data.encode import Features, Scale, encode
-from alter.errors import CheckpointError, DataError, TaskError, did_you_mean
+from alter.errors import CheckpointError, DataError, TaskError, counted, did_you_mean
 from alter.evaluation import answer
 from alter.gatemap import over_tokens
 from alter.model import MTAModel
@@ -121,11 +121,14 @@ class Predictor:
             raise DataError(f"predict got one {'text' if isinstance(inputs, str) else 'row'}; give a list of inputs, e.g. [text]")
         names = [task] * len(inputs) if isinstance(task, str) else list(task)
         if len(names) != len(inputs):
-            raise TaskError(f"{len(names)} tasks for {len(inputs)} inputs; give one task, or one for each input")
+            raise TaskError(
+                f"{counted(len(names), 'task')} for {counted(len(inputs), 'input')}; give one task, or one for each input"
+            )
         return self.answer(self._encode(names, inputs), batch_size=batch_size, gate_weights=gate_weights)
 
     def answer(self, rows: Sequence[Features], *, batch_size: int = 64, gate_weights: bool = False) -> list[Prediction]:
         """Answer rows that are encoded already; see `predict`."""
+        gate_weights = gate_weights and bool(self.model.site_positions)  # plain fine-tuning has none
         if self.model.kind != "encoder":
             return self._write(rows, batch_size=batch_size, gate_weights=gate_weights)
         found: dict[int, Prediction] = {}

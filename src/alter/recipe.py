@@ -13,27 +13,31 @@ from typing import Any, Literal
 import pydantic
 
 from alter.config import Settings, apply_overrides, load_yaml, merge, parse
-from alter.errors import ConfigError, PluginError, did_you_mean
+from alter.errors import ConfigError, PluginError, counted, did_you_mean
 from alter.presets import PRESETS
 from alter.registry import Registry
 from alter.tasks.spec import TaskSpec, load_task, resolve_paths
 
 ADAPTERS = Registry("adapter kind", package="alter.nn.adapters", attribute="ADAPTER")
 GATES = Registry("gate kind", package="alter.nn.gates", attribute="GATE")
+PENALTIES = Registry("penalty", package="alter.nn.penalties", attribute="PENALTY")
 
 Trained = Literal["task_adapters", "shared_adapters", "selector", "gate", "heads", "backbone"]
 STAGE_NAMES = ("stage1", "stage2")
 ONLY_GATES = frozenset({"outputs"})
 """Kinds that cannot select: they start from a selector's weights."""
-OWNERS = frozenset({"one_hot", "selector"})
+OWNERS = frozenset({"one_hot", "selector", "taps"})
 """Kinds that weigh by who owns an adapter (`num_owned`): shared adapters, which nobody owns, get no weight from them."""
 ALIKE = frozenset({"uniform", "task", "linear"})
 """Kinds that, as a selector, start with equal weights: adapters that start equal would stay equal under them."""
 COPIES = frozenset({"ffn_clone"})
 """Adapter kinds whose adapters start equal."""
-NO_TOP_K = frozenset({"one_hot", "uniform", "outputs"})
-NO_TEMPERATURE = frozenset({"one_hot", "uniform", "task", "linear", "outputs"})
-"""Kinds that read no `top_k`, and no `temperature`."""
+NO_TOP_K = frozenset({"one_hot", "uniform", "outputs", "taps", "table"})
+NO_TEMPERATURE = frozenset({"one_hot", "uniform", "task", "linear", "outputs", "taps", "table"})
+NO_SCORES = frozenset({"one_hot", "uniform", "selector", "task", "linear", "outputs", "table"})
+"""Kinds that read no `top_k`, no `temperature`, and no `threshold` and `start`."""
+UNMOVED = frozenset({"one_hot", "uniform", "taps"})
+"""Kinds whose weights no penalty on weights can move: they are fixed, or on and off."""
 
 
 class AdapterSettings(Settings):
@@ -58,7 +62,7 @@ class GateSettings(Settings):
     """A selector (stage 1) or a gate (stage 2): how adapters are weighed."""
 
     kind: str
-    """`one_hot`, `uniform`, `selector`, `task`, `linear` or `outputs`."""
+    """`one_hot`, `uniform`, `selector`, `taps`, `table`, `task`, `linear` or `outputs`."""
     temperature: float = pydantic.Field(default=1.0, gt=0)
     """Temperature of the softmax (kind selector; the other kinds have none, and refuse any but 1)."""
     own_logit: float | None = None
@@ -68,14 +72,18 @@ class GateSettings(Settings):
     own_weight: float = pydantic.Field(default=0.9, gt=0, lt=1)
     """Starting weight of the owned adapters together, where `own_logit` is not given (kind selector)."""
     num_owned: int = pydantic.Field(default=1, ge=1)
-    """Adapters that a task owns: its own and the next ones, wrapping around (kinds one_hot, selector). Of N > 2 task adapters at
-    most N - 1; of two, and as a lone task, it owns one, even where this is 2: owning all would tell no two tasks apart."""
+    """Adapters that a task owns: its own and the next ones, wrapping around (kinds one_hot, selector, taps). Of N > 2 task adapters
+    at most N - 1; of two, and as a lone task, it owns one, even where this is 2: owning all would tell no two tasks apart."""
     granularity: Literal["token", "sequence"] = "sequence"
     """What a `linear` gate reads: each token's state, or the mean over the row's tokens."""
     over: Literal["shared", "all"] = "all"
     """Re-weigh all adapters, or keep stage 1's weights for task adapters and weigh the shared ones only (task, linear)."""
     top_k: int | None = pydantic.Field(default=None, ge=1)
     """Keep only the k largest weights over task adapters, renormalised (kinds selector, task, linear; a gate needs over: all)."""
+    threshold: float = pydantic.Field(default=0.1, gt=0, le=1)
+    """A task uses its own adapters at a site whose score is at least this (kind taps)."""
+    start: float = pydantic.Field(default=0.15, ge=0, le=1)
+    """Starting score (kind taps); at least `threshold`, or no adapter would ever be used."""
 
     @pydantic.field_validator("kind")
     @classmethod
@@ -92,8 +100,9 @@ class MTASettings(Settings):
     """Number of task adapters, at most and by default one per task. With fewer, task t owns adapter t modulo this number."""
     num_shared: int = pydantic.Field(default=2, ge=0)
     """Number of shared adapters."""
-    sites: Literal["all", "last"] | str | list[int] = "all"
-    """Which FFNs carry an MTA: `all`, `last`, `every-2` (each second one, counted from the last) or a list of positions."""
+    sites: Literal["all", "last", "none"] | str | list[int] = "all"
+    """Which FFNs carry an MTA: `all`, `last`, `every-2` (each second one, counted from the last) or a list of positions. `none`: no
+    FFN, so that the backbone and its heads are all there is: plain fine-tuning, a baseline of `alter compare`."""
     selector: GateSettings
     """How stage 1 weighs the adapters of a task."""
     gate: GateSettings
@@ -102,10 +111,10 @@ class MTASettings(Settings):
     @pydantic.field_validator("sites")
     @classmethod
     def _known_sites(cls, sites: Any) -> Any:
-        if isinstance(sites, str) and sites not in ("all", "last"):
+        if isinstance(sites, str) and sites not in ("all", "last", "none"):
             every, _, number = sites.partition("-")
             if every != "every" or not number.isdecimal() or int(number) < 1:
-                raise ValueError("must be all, last, every-K (e.g. every-2) or a list of positions")
+                raise ValueError("must be all, last, none, every-K (e.g. every-2) or a list of positions")
         if isinstance(sites, list) and (not sites or len(set(sites)) != len(sites)):
             raise ValueError("a list of sites needs at least one position, each once")
         return sites
@@ -190,14 +199,23 @@ class StageSettings(Settings):
     """Validations per epoch, where eval_steps is not given; a short stage needs several to find its best step."""
     early_stopping_patience: int | None = pydantic.Field(default=None, ge=1)
     """Stop the stage after so many validations without a better average."""
+    penalties: dict[str, pydantic.NonNegativeFloat] = {}
+    """Penalty on gate weights -> the factor at which it is added to the loss, e.g. `{mutual_information: 0.005}`; 0 is as good as
+    none. `alter list penalties` names them."""
+
+    @pydantic.field_validator("penalties")
+    @classmethod
+    def _known_penalties(cls, penalties: dict[str, float]) -> dict[str, float]:
+        for name in penalties:
+            _check(PENALTIES, name)
+        return penalties
 
     @pydantic.model_validator(mode="after")
     def _trains_what_it_uses(self) -> StageSettings:
         if not self.trains:
             raise ValueError("trains is empty; name at least one group, or set num_train_epochs: 0 to skip the stage")
-        unused = {"selector": "gate", "gate": "selector"}[self.router]
-        if unused in self.trains:
-            raise ValueError(f"trains names '{unused}', but router: {self.router} does not use it")
+        if self.router == "selector" and "gate" in self.trains:
+            raise ValueError("trains names 'gate', but router: selector does not use it")
         return self
 
 
@@ -260,12 +278,19 @@ class Recipe(Settings):
     """The Mixture-of-Task-Adapters module."""
     heads: HeadSettings = HeadSettings()
     """Per-task heads."""
+    peft: dict[str, Any] | None = None
+    """A method of the library peft in place of the MTA: its config as peft spells it, e.g. `{peft_type: LORA, r: 8, lora_alpha: 8}`. It
+    sits on all projections of all FFNs, unless `target_modules` says otherwise. Needs `mta.sites: none`, `stages.stage2: null` and the
+    extra `peft`."""
     mixture: MixtureSettings = MixtureSettings()
     """How tasks are mixed."""
     train: TrainSettings = TrainSettings()
     """What both stages share."""
     stages: dict[str, StageSettings]
     """`stage1` and `stage2`; `stage2: null` for one stage only."""
+    stage1_from: str | None = None
+    """Take stage 1 from this finished run instead of training it: a run directory with the same base, tasks, adapters, selector and
+    heads, e.g. to try several second stages on it. Of `stages.stage1` only `router` and `trains` are read then."""
     tasks: list[TaskSpec] = pydantic.Field(min_length=1)
     """The tasks: blocks, or paths of YAML files of one task each."""
 
@@ -289,9 +314,27 @@ class Recipe(Settings):
     def _fits_together(self) -> Recipe:
         self._check_tasks()
         check_mta(self.mta, num_tasks=len(self.tasks))
+        self._check_peft()
         if "stage1" not in self.stages:
             raise ValueError("stages has no stage1; stage 2 builds on it")
+        for name, stage in self.stages.items():
+            if stage.router == "gate" and "selector" in stage.trains and not reads_selector(self.mta.gate):
+                raise ValueError(
+                    f"stages.{name}.trains names 'selector', but router: gate does not use it: a gate of kind {self.mta.gate.kind} "
+                    f"{'with over: all ' if self.mta.gate.kind in ('task', 'linear') else ''}replaces its weights; drop it"
+                )
+            for penalty, factor in stage.penalties.items():
+                if factor > 0 and (problem := penalty_problem(penalty, stage, self.mta)):
+                    raise ValueError(f"stages.{name}.penalties names '{penalty}', but {problem}")
         return self
+
+    def _check_peft(self) -> None:
+        if self.peft is None:
+            return
+        if self.mta.sites != "none":
+            raise ValueError(f"peft takes the place of the MTA, but mta.sites is {self.mta.sites}; set mta.sites: none, or drop peft")
+        if "stage2" in self.stages:
+            raise ValueError("peft has no shared adapters and no gate for a second stage; set stages.stage2: null, or drop peft")
 
     def _check_tasks(self) -> None:
         names = [task.name for task in self.tasks]
@@ -304,6 +347,28 @@ class Recipe(Settings):
         missing = [task.name for task in self.tasks if task.weight is None]
         if self.mixture.kind == "weights" and missing:
             raise ValueError(f"mixture.kind is weights, but tasks {missing} have no weight")
+
+
+def reads_selector(gate: GateSettings) -> bool:
+    """Whether a gate passes the selector's weights on, as they are (`over: shared`) or scaled (`outputs`)."""
+    return gate.kind == "outputs" or (gate.kind in ("task", "linear") and gate.over == "shared")
+
+
+def penalty_problem(penalty: str, stage: StageSettings, mta: MTASettings) -> str:
+    """Return why a penalty would have nothing to act on in a stage, with the remedy; empty where it has."""
+    role = stage.router
+    kind = (mta.selector if role == "selector" else mta.gate).kind
+    if mta.sites == "none":
+        return "mta.sites is none, so that there are no gate weights; drop it"
+    if role not in stage.trains:
+        return f"the stage does not train the {role}, which it would act on; add {role} to trains, or drop it"
+    if penalty == "sparsity":
+        return f"mta.{role}.kind is {kind}, which has no scores; use kind taps, or drop it" if kind in NO_SCORES else ""
+    if kind in UNMOVED:
+        return f"mta.{role}.kind is {kind}, whose weights it cannot move; use kind selector, task or linear, or drop it"
+    if penalty == "load_balance" and (role == "selector" or mta.num_shared < 2):
+        return "the stage weighs fewer than two shared adapters, which it balances; drop it"
+    return ""
 
 
 def check_mta(mta: MTASettings, *, num_tasks: int) -> None:
@@ -346,7 +411,7 @@ def _check_num_adapters(mta: MTASettings, num_tasks: int) -> None:
     given = mta.num_adapters
     if given is not None and given > num_tasks:
         raise ValueError(
-            f"mta.num_adapters is {given}, but there are {num_tasks} task(s) to own them; "
+            f"mta.num_adapters is {given}, but the recipe has {counted(num_tasks, 'task')} to own them; "
             f"lower it, or leave it out for one per task"
         )
     if given is None and num_tasks == 1:
@@ -378,6 +443,15 @@ def _check_read(role: str, settings: GateSettings) -> None:
         raise ValueError(
             f"mta.{role}.temperature is {settings.temperature}, but kind {kind} does not read it; "
             f"set mta.{role}.temperature: 1.0, or use kind selector"
+        )
+    for name in ("threshold", "start"):
+        value, standard = getattr(settings, name), GateSettings.model_fields[name].default
+        if value != standard and kind in NO_SCORES:
+            raise ValueError(f"mta.{role}.{name} is {value}, but kind {kind} does not read it; leave it out, or use kind taps")
+    if kind == "taps" and settings.start < settings.threshold:
+        raise ValueError(
+            f"mta.{role}.start is {settings.start}, below its threshold {settings.threshold}: no adapter would be used, and one that is "
+            f"not used does not learn; raise start to at least {settings.threshold}"
         )
 
 

@@ -74,6 +74,10 @@ class StageResult(Settings):
     """Step of the best validation average; 0 is the stage's start."""
     scores: dict[str, Score] = {}
     """Validation score per task at the best step, in percent."""
+    peak_memory_bytes: int | None = None
+    """Most memory in use during the stage: tensors on a CUDA device, else the whole process; null where the system does not tell."""
+    taken_from: str = ""
+    """The run that the stage was taken from (`stage1_from`), which spent its seconds and steps; empty: trained here."""
     test: SplitScores | None = None
     """Test scores of the stage's best step, where the recipe asks for them (train.test_stages: all)."""
 
@@ -98,6 +102,8 @@ class Results(Settings):
     """By split."""
     baselines: dict[str, dict[str, SplitScores]] = {}
     """Yardstick -> split -> scores, where a verb computed them (demo)."""
+    rows: dict[str, dict[str, int]] = {}
+    """Task -> split -> labelled rows used, caps applied."""
     parameters: dict[str, int] = {}
     """Counts: task_adapters, shared_adapters, selector, gate, heads, backbone, total."""
     environment: dict[str, str] = {}

@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
 
 import torch
 
 from alter.checkpoint import load_model, model_folder
 from alter.data.encode import Scale
 from alter.errors import CheckpointError, DataError, TaskError, did_you_mean
-from alter.evaluation import EvalSet, Reference, evaluate, score_answers
-from alter.predict import Prediction, Predictor
+from alter.evaluation import EvalSet, evaluate, score_answers
+from alter.predict import Predictor
+from alter.predictions import PredictionFormat, as_answer, texts_of, write_predictions
 from alter.recipe import Recipe, load_recipe
-from alter.results import SplitScores, finite, write_text
-from alter.tasks.read import SPLITS, load_tasks
+from alter.results import SplitScores
+from alter.tasks.read import SPLITS, load_tasks, source_of
 from alter.tasks.spec import TaskSpec
 from alter.training.prepare import Rows, eval_sets, raise_problems
-from alter.writing import Answer
-
-PredictionFormat = Literal["jsonl", "ids"]
 
 
 def evaluate_model(
@@ -61,11 +56,12 @@ def evaluate_model(
     for task in tasks or []:
         if task not in {spec.name for spec in specs}:
             raise TaskError(f"this model has no task '{task}'; {did_you_mean(task, [spec.name for spec in specs])}")
-    rows = _rows_for(specs, split, recipe=_find_recipe(path, recipe), tasks=tasks, scales=loaded.scales)
+    resolved = _find_recipe(path, recipe)
+    rows = _rows_for(specs, split, recipe=resolved, tasks=tasks, scales=loaded.scales)
     sets = eval_sets(rows, split, codec=loaded.codec)
     sets = {task: found for task, found in sets.items() if found.features}
     if not sets:
-        raise DataError(f"the recipe names no {split} rows for {', '.join(tasks or ['any task'])}; add source.{split} to it")
+        raise DataError(_no_rows(resolved, split, [spec.name for spec in specs if tasks is None or spec.name in tasks]))
     if predictions_dir is not None and predictions_format == "ids":
         _refuse_ids_of_texts(sets)
     if predictions_dir is None:
@@ -74,19 +70,19 @@ def evaluate_model(
     wants_weights = predictions_format == "jsonl"
     predictions = iter(Predictor(loaded).answer(features, batch_size=batch_size, gate_weights=wants_weights))
     given = {task: [next(predictions) for _ in found.features] for task, found in sets.items()}
-    write_predictions(Path(predictions_dir), sets, given, texts=_texts(rows, split), form=predictions_format)
+    write_predictions(Path(predictions_dir), sets, given, texts=texts_of(rows.splits[split]), form=predictions_format)
     return score_answers(
-        sets, {task: [_answer(prediction, sets[task].spec) for prediction in mine] for task, mine in given.items()}
+        sets, {task: [as_answer(prediction, sets[task].spec) for prediction in mine] for task, mine in given.items()}
     )
 
 
-def _answer(prediction: Prediction, spec: TaskSpec) -> Answer:
-    """Return a prediction as what is scored: what was written where it is no label, NaN where it is no number."""
-    if spec.kind == "regression":
-        return Answer(value=math.nan if prediction.value is None else prediction.value, is_valid=prediction.value is not None)
-    if spec.kind == "classification" and prediction.label is not None:
-        return Answer(value=prediction.label)
-    return Answer(value=prediction.text or "", is_valid=spec.kind == "generation")
+def _no_rows(recipe: Recipe, split: str, tasks: Sequence[str]) -> str:
+    """Return what to say where no task has rows of a split, and which other split there is to score on."""
+    named = ", ".join(tasks) if len(tasks) <= 5 else f"{', '.join(tasks[:5])}, ..."
+    mine = [task for task in recipe.tasks if task.name in tasks]
+    others = [other for other in SPLITS[:0:-1] if other != split and any(source_of(task, other) is not None for task in mine)]
+    instead = f", or add --split {others[0]}, of which it names rows" if others else ""
+    return f"the recipe names no {split} rows for {named}; add source.{split} to it{instead}"
 
 
 def _find_recipe(path: str | Path, recipe: str | Path | Recipe | None) -> Recipe:
@@ -128,57 +124,3 @@ def _refuse_ids_of_texts(sets: Mapping[str, EvalSet]) -> None:
     for task, found in sets.items():
         if found.spec.kind == "generation":
             raise TaskError(f"task '{task}' writes text, which has no ids; write its predictions as jsonl, or choose other tasks")
-
-
-def _texts(rows: Rows, split: str) -> dict[str, list[str]]:
-    return {
-        task: [example.text if example.text_pair is None else f"{example.text}\t{example.text_pair}" for example in examples]
-        for task, examples in rows.splits[split].items()
-    }
-
-
-def write_predictions(
-    folder: Path,
-    sets: Mapping[str, EvalSet],
-    predictions: Mapping[str, Sequence[Prediction]],
-    *,
-    texts: Mapping[str, Sequence[str]],
-    form: PredictionFormat,
-) -> None:
-    """Write each task's predictions, in the order of its rows.
-
-    Raises:
-        DataError: the folder cannot be written.
-    """
-    for task, given in predictions.items():
-        spec = sets[task].spec
-        if form == "ids":
-            # What is no label has no id: -1 counts as wrong in any official script.
-            ids = {label: position for position, label in enumerate(spec.labels or [])}
-            lines = [str(_answer(p, spec).value) if spec.labels is None else str(ids.get(str(p.label), -1)) for p in given]
-            _write_lines(lines, folder / f"{task}.txt")
-            continue
-        records = zip(texts[task], given, sets[task].references, strict=True)
-        lines = [json.dumps(_record(text, p, target, spec), ensure_ascii=False) for text, p, target in records]
-        _write_lines(lines, folder / f"{task}.jsonl")
-
-
-def _record(text: str, prediction: Prediction, reference: Reference, spec: TaskSpec) -> dict[str, Any]:
-    texts = [reference] if isinstance(reference, str | float) else list(reference)
-    given = _answer(prediction, spec)
-    # What was written instead of a number is worth reading.
-    shown = given.value if given.is_valid or prediction.text is None else prediction.text
-    record: dict[str, Any] = {"input": text, "prediction": finite(shown), "target": texts[0]}
-    if len(texts) > 1:
-        record["references"] = texts
-    record["score"] = prediction.score
-    if prediction.gate_weights:
-        record["gate_weights"] = {name: round(weight, 4) for name, weight in prediction.gate_weights.items()}
-    return record
-
-
-def _write_lines(lines: Sequence[str], path: Path) -> None:
-    try:
-        write_text("\n".join(lines) + "\n", path)
-    except OSError as error:
-        raise DataError(f"{path}: predictions cannot be written ({error.strerror}); choose another folder") from None

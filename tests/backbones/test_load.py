@@ -183,7 +183,7 @@ def test_a_tensor_is_missing(base: Path) -> None:
     tensors = load_file(base / WEIGHTS)
     del tensors["encoder.layer.1.output.dense.weight"]
     save_file(tensors, base / WEIGHTS, metadata={"format": "pt"})
-    assert "1 tensors are missing from the weights, e.g. encoder.layer.1.output.dense.weight" in refusal(base)
+    assert "1 tensor is missing from the weights, e.g. encoder.layer.1.output.dense.weight" in refusal(base)
 
 
 def test_a_config_of_another_size(base: Path) -> None:

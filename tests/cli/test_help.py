@@ -17,7 +17,7 @@ import alter as package
 from alter.cli import app
 from alter.recipe import Recipe
 
-HEAVY = ("torch", "transformers", "accelerate", "sklearn", "scipy", "numpy")
+HEAVY = ("torch", "transformers", "accelerate", "sklearn", "scipy", "numpy", "matplotlib")
 HELP_SECONDS = 0.5
 
 CHILD = """
@@ -45,6 +45,7 @@ SURFACE = {
     "merge": {
         "models", "--method -m", "--set", "--base", "--output-dir -o", "--adapters", "--rank", "--statistics", "--json", "--help",
     },
+    "report": {"folders", "--output -o", "--markdown", "--json", "--help"},
     "validate": {"recipe", "overrides", "--json", "--help"},
     "list": {"kind", "--json", "--help"},
     "demo": {"--output-dir -o", "--set", "--set-writing", "--again", "--json", "--help"},

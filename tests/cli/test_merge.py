@@ -34,7 +34,9 @@ def test_plain_folders_are_merged_and_lengths_told(alter: Alter, folder: Path, t
     told = alter.works("merge", *models, "--method", "ties", "--set", "density=0.3", "--base", folder / "base", "-o", out).out
     assert "method: ties (density 0.3, scale 1.0)" in told
     assert str(models[0]) in told
-    assert f"model: {out}" in told
+    assert f"model: {out} (a plain folder, as transformers writes it: a base model for alter train)" in told
+    assert f"next:  alter train RECIPE model_name_or_path={out} --output-dir RUN" in told
+    assert "alter predict" not in told
     assert "length of its task vector, of the base's" in told
     assert (out / "model.safetensors").is_file()
 
@@ -55,7 +57,9 @@ def test_json_says_what_was_done(alter: Alter, folder: Path, tmp_path: Path) -> 
 
 def test_the_merged_model_is_used_as_any_other(alter: Alter, folder: Path, tmp_path: Path) -> None:
     told = alter.works("merge", folder / "one", folder / "two", "-o", tmp_path / "out").out
+    assert f"model: {tmp_path / 'out'} (a model directory: alter predict, evaluate and merge read it)" in told
     assert f"next:  alter predict {tmp_path / 'out'} --task mood" in told
+    assert f"alter evaluate {tmp_path / 'out'} --recipe RECIPE --split validation" in told
     lines = alter.works("predict", tmp_path / "out", "--text", "good", "--json").json_lines
     assert [line["task"] for line in lines] == ["mood", "stars", "topic"]
 
@@ -64,6 +68,7 @@ def test_one_adapter_of_all_tells_its_error(alter: Alter, folder: Path, tmp_path
     arguments = ("--adapters", "merge", "--method", "metagpt", "--rank", "3")
     told = alter.works("merge", folder / "one", folder / "two", *arguments, "-o", tmp_path / "out").out
     assert "relative error of the cut to the adapter's rank: 0." in told
+    assert "(length of what does not fit into --rank over the length of the whole merged change: 0 loses nothing" in told
     assert "tasks: mood, stars, topic" in told
     assert "length of its task vector" in told
 

@@ -75,6 +75,7 @@ class TestValidate:
         outcome = alter.works("validate", template / "recipe.yaml")
         rows = lines_of(template / "echo-train.jsonl")
         assert "echo (generation" in outcome.out
+        assert "base (encoder-decoder, family t5): reads and writes: every task is answered by text" in outcome.out
         for row in rows[:3]:
             assert row["text"] in outcome.out
             assert row["target"] in outcome.out

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from tests.cli.command import Alter, run_process
 from tests.recipes import write_jsonl
 
 from alter.recipe import load_recipe
+from alter.results import SplitScores, TaskScore
 
 TEXTS = ("good help for you please", "we hate the bad start")
 
@@ -34,6 +36,25 @@ class TestTrain:
         # The commands that come next can be pasted, spaces in paths included.
         assert f"alter predict '{toy}/new run' --task mood --text '...'" in outcome.out
         assert f"alter evaluate '{toy}/new run' --split test" in outcome.out
+
+    def test_one_task_and_one_step_are_told_as_one(self, alter: Alter, toy: Path) -> None:
+        recipe = yaml.safe_load((toy / "recipe.yaml").read_text())
+        (toy / "one.yaml").write_text(yaml.safe_dump({**recipe, "tasks": recipe["tasks"][:1]}))
+        outcome = alter.works("train", toy / "one.yaml", "stages.stage2=null", "stages.stage1.max_steps=1", "-o", toy / "new")
+        assert "toy: 1 task on " in outcome.err
+        assert "stage1: 1 step, " in outcome.err
+        assert "1 task read, 0 warnings" in alter.works("validate", toy / "one.yaml").err
+
+    def test_the_training_loss_is_shown_at_each_validation(self, alter: Alter, toy: Path) -> None:
+        outcome = alter.works("train", toy / "recipe.yaml", "-o", toy / "new")
+        lines = [json.loads(line) for line in (toy / "new" / "metrics.jsonl").read_text().splitlines()]
+        losses = {(line["stage"], line["step"]): line["loss"] for line in lines if line["event"] == "step"}
+        validations = [(line["stage"], line["step"]) for line in lines if line["event"] == "validation"]
+        shown = [line for line in outcome.err.splitlines() if line.startswith("  step ")]
+        assert len(shown) == len(validations) > 1
+        for line, place in zip(shown, validations, strict=True):
+            assert f"  loss {losses[place]:.3f}  average " in line
+        assert outcome.err.count("*: the stage's best so far") == 1
 
     def test_json_is_the_results_file_and_nothing_else(self, alter: Alter, toy: Path) -> None:
         outcome = alter.works("train", toy / "recipe.yaml", "-o", toy / "new", "--json")
@@ -86,6 +107,38 @@ class TestEvaluate:
         rows = {line.split()[0] for line in outcome.out.splitlines() if line.strip()}
         assert {"mood", "stars", "average"} <= rows
         assert f"{results(finished)['splits']['validation']['average']:.1f}" in outcome.out
+
+    @pytest.mark.parametrize("columns", [80, 200])
+    def test_its_table_breaks_no_word_however_narrow_the_terminal_is(
+        self, alter: Alter, finished: Path, monkeypatch: pytest.MonkeyPatch, columns: int
+    ) -> None:
+        names = ("intent", "area", "urgency", "sentiment", "next_action", "reply")
+        metrics = {"f1_macro": 75.24, "accuracy": 81.5, "rougeL": 20.0, "bleu": 3.0}
+        few, many = ["f1_macro", "accuracy"], [*metrics]
+        tasks = {
+            name: TaskScore(
+                score=75.24, metric="f1_macro", metrics={metric: metrics[metric] for metric in (many if name == "reply" else few)},
+                num_examples=120,
+            )
+            for name in names
+        }  # fmt: skip
+        scores = SplitScores(average=75.24, tasks=tasks)
+        monkeypatch.setattr("alter.score.evaluate_model", lambda *_, **__: scores)
+        monkeypatch.setenv("COLUMNS", str(columns))
+        title, *lines = alter.works("evaluate", finished).out.rstrip().splitlines()
+        assert title == f"{finished} on test rows"
+        assert all(len(line) <= columns for line in lines)
+        header = [cell.strip() for cell in lines[0].split("\u2503")]
+        table = [[cell.strip() for cell in line.split("\u2502")] for line in lines[2:]]
+        if columns == 200:
+            assert header == ["task", "rows", "primary metric", "score", "accuracy", "bleu", "f1_macro", "rougeL"]
+            assert table[0] == ["intent", "120", "f1_macro", "75.2", "81.5", "-", "75.2", "-"]
+            assert [row[0] for row in table] == [*names, "average"]
+        else:
+            assert header == ["task", "metric", "rows", "score"]
+            assert table[:2] == [["intent", "f1_macro (primary)", "120", "75.2"], ["", "accuracy", "", "81.5"]]
+            assert table[-2:] == [["", "bleu", "", "3.0"], ["average", "of the primary metrics", "", "75.2"]]
+            assert [row[0] for row in table if row[0]] == [*names, "average"]
 
     def test_one_task_can_be_chosen(self, alter: Alter, finished: Path) -> None:
         assert list(alter.works("evaluate", finished, "--task", "stars", "--json").json["tasks"]) == ["stars"]
@@ -181,7 +234,22 @@ class TestValidate:
         for row in first:
             assert f"  {row['label']}: {row['text']}" in outcome.out
         assert "pleased 12, upset 12" in outcome.out
-        assert "2 tasks read, 0 warning(s), no problems" in outcome.err
+        assert "2 tasks read, 0 warnings, no problems" in outcome.err
+
+    def test_it_says_what_the_base_is_and_what_it_can_do(self, alter: Alter, toy: Path) -> None:
+        base = load_recipe(toy / "recipe.yaml").model_name_or_path
+        outcome = alter.works("validate", toy / "recipe.yaml")
+        assert outcome.out.startswith(
+            f"base: {base} (encoder, family bert): reads, and answers by a label or a number for each task; "
+        )
+        found = alter.works("validate", toy / "recipe.yaml", "--json").json["base"]
+        assert found == {"name": base, "kind": "encoder", "model_type": "bert", "family": "bert", "writes": False}
+
+    def test_a_task_that_the_base_cannot_do_is_a_problem(self, alter: Alter, toy: Path) -> None:
+        outcome = alter("validate", toy / "recipe.yaml", "tasks.mood.kind=generation")
+        assert outcome.code == 2
+        assert "problem: task 'mood' is a generation, and this base model is an encoder, which writes no text" in outcome.err
+        assert "2 tasks read, 0 warnings, 1 problem; mend it and run alter validate again" in outcome.err
 
     def test_json_says_the_same(self, alter: Alter, toy: Path) -> None:
         found = alter.works("validate", toy / "recipe.yaml", "--json").json
@@ -194,7 +262,7 @@ class TestValidate:
         (toy / "mood-test.jsonl").write_text((toy / "mood-train.jsonl").read_text())
         outcome = alter.works("validate", toy / "recipe.yaml")
         assert "24 of 24 test rows stand in train with the same text" in outcome.err
-        assert "1 warning(s), no problems" in outcome.err
+        assert "2 tasks read, 1 warning, no problems" in outcome.err
 
     def test_brackets_in_rows_are_text(self, alter: Alter, toy: Path) -> None:
         rows = [{"text": f"[/b] {label}", "label": f"[red]{label}"} for label in ("a", "b")]

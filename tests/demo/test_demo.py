@@ -17,6 +17,7 @@ from tests.tiny import save_tiny, save_tiny_lm
 from alter import demo as alter_demo
 from alter.config import dump_yaml
 from alter.demo.run import _delete, demo_recipe
+from alter.errors import TrainingError
 from alter.training.run import train
 
 TASKS = ("intent", "area", "urgency", "sentiment", "next_action", "churn_risk")
@@ -156,6 +157,21 @@ def test_the_second_part_writes_for_unseen_tickets(shown: tuple[Path, Outcome]) 
         assert [cell.strip() for cell in lines[header + 2 + place].split("\u2502")] == expected
         assert any(line.startswith(title) for line in lines)
         assert any(" ".join(ticket[task].split()[:3]) in line for line in lines)
+
+
+def test_the_first_part_is_shown_before_the_second_one_trains(
+    alter: Alter, shown: tuple[Path, Outcome], base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise TrainingError("the second part begins here")
+
+    monkeypatch.setattr("alter.demo.run.run_writing", refuse)
+    outcome = alter("demo", "-o", shown[0], *short(str(base)))
+    assert "error: the second part begins here" in outcome.err
+    for words in ("test macro-F1 in percent, 120 unseen tickets", "released: ", "which adapters a task uses"):
+        assert words in outcome.out
+    assert "next:" not in outcome.out
+    assert alter("demo", "-o", shown[0], *short(str(base)), "--json").out == ""
 
 
 def test_without_its_base_the_second_part_is_left_out_with_a_warning(

@@ -36,7 +36,7 @@ OVERFLOWS = frozenset({"bloom", "gemma2"})
 """Their own (eager) attention masks with the least number of the model's type and takes the softmax in float32, where float64's least
 number is minus infinity: a token of padding that may look at no token at all becomes NaN. So these two are tried in float32."""
 
-# Every gate kind, laid over the preset `alter-lite`. The two that know owners only weigh no shared adapters.
+# Every gate kind, laid over the preset `alter-lite`. Those that know owners only weigh no shared adapters.
 GATES: dict[str, dict[str, Any]] = {
     "task": {"gate": {"kind": "task", "over": "all"}},
     "task_shared": {"gate": {"kind": "task", "over": "shared"}},
@@ -47,6 +47,8 @@ GATES: dict[str, dict[str, Any]] = {
     "uniform": {"gate": {"kind": "uniform"}},
     "one_hot": {"gate": {"kind": "one_hot"}, "num_shared": 0},
     "selector": {"gate": {"kind": "selector"}, "num_shared": 0},
+    "taps": {"gate": {"kind": "taps"}, "num_shared": 0},
+    "table": {"gate": {"kind": "table"}},
 }
 BY_ROW = ("linear_sequence", "outputs")
 """Gates that read the row: what they see of it must not depend on the answer."""
@@ -57,6 +59,8 @@ SELECTORS: dict[str, dict[str, Any]] = {
     "linear_sequence": {"kind": "linear"},
     "linear_token": {"kind": "linear", "granularity": "token"},
     "uniform": {"kind": "uniform"},
+    "taps": {"kind": "taps"},
+    "table": {"kind": "table"},
 }
 
 # Three lengths, every task; inputs of encoder-decoders end with their end token, as tokenizers have it. Some rows are longer than the

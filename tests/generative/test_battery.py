@@ -174,6 +174,10 @@ def test_every_gate_learns_with_every_adapter(adapter: str, name: str, gate: str
 def test_every_selector_learns(name: str, selector: str) -> None:
     mta = {"adapter": {"r": 4}, "selector": SELECTORS[selector]}
     model = trained_lm(name, mta, router="selector", dtype=torch.float32)
+    if selector == "taps":  # an adapter that is switched off does not learn
+        with torch.no_grad():
+            for score in model.parameter_groups()["selector"].values():
+                score.fill_(0.5)
     assert_all_learn(model, ["task_adapters", "selector"])
     model.router = "gate"  # the preset's gate keeps the selector's weights: they can go on learning
     assert_all_learn(model, ["task_adapters", "shared_adapters", "selector", "gate"])

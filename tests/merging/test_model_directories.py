@@ -17,7 +17,7 @@ import alter
 from alter.checkpoint import load_config, load_model
 from alter.combining.statistics import diagonal_fisher, gram_matrices
 from alter.errors import CheckpointError, ConfigError
-from alter.recipe import ADAPTERS, GATES
+from alter.recipe import ADAPTERS, GATES, OWNERS
 
 SMALL = {"adapter": {"kind": "lora", "r": 4}}
 
@@ -115,7 +115,7 @@ def test_every_selector_and_gate_goes_with_any_other(
 ) -> None:
     if granularity == "token" and "linear" not in (selector, gate):
         pytest.skip("no gate that looks at tokens")
-    num_shared = 0 if gate in ("one_hot", "selector") else 3
+    num_shared = 0 if gate in OWNERS else 3
     mta = {
         **SMALL,
         "selector": {"kind": selector, "granularity": granularity},

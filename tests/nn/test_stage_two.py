@@ -4,7 +4,10 @@ over: shared (task, linear)      exactly, after any selector
 task, linear, selector over all  exactly, after selectors that read no input and give every adapter more than 1e-3
                                  after one_hot up to the floor of 1e-3 per adapter
                                  not after a trained linear selector: one start cannot follow an input
+                                 not after a selector whose weights do not sum to one: taps that are off, a table
+table                            exactly, after selectors that read no input
 one_hot                          exactly after one_hot, and never else
+taps                             exactly after one_hot and taps, and never else
 uniform, outputs                 never: they give shared adapters a part from the first step
 """
 
@@ -25,6 +28,8 @@ SELECTORS: dict[str, dict[str, Any]] = {
     "task": {"kind": "task"},
     "linear": {"kind": "linear"},
     "linear by token": {"kind": "linear", "granularity": "token"},
+    "taps": {"kind": "taps"},
+    "table": {"kind": "table"},
 }
 GATE_SETTINGS: dict[str, dict[str, Any]] = {
     "task over shared": {"kind": "task", "over": "shared"},
@@ -37,6 +42,8 @@ GATE_SETTINGS: dict[str, dict[str, Any]] = {
     "one_hot": {"kind": "one_hot", "over": "all"},
     "uniform": {"kind": "uniform", "over": "all"},
     "outputs": {"kind": "outputs", "over": "all"},
+    "taps": {"kind": "taps", "over": "all"},
+    "table": {"kind": "table", "over": "all"},
 }
 N = len(NAMES)
 FLOOR = 1e-3
@@ -50,11 +57,15 @@ def start_of(selector: str, gate: str) -> Start:
         return "exact"
     if gate in ("uniform", "outputs"):
         return "differs"
-    if gate == "one_hot":
-        return "exact" if selector == "one_hot" else "differs"
+    if gate in ("one_hot", "taps"):
+        return "exact" if selector in ("one_hot", gate) else "differs"
+    if selector.startswith("linear"):
+        return "differs"
+    if gate == "table":
+        return "exact"
     if selector == "one_hot":
         return "floored"
-    return "differs" if selector.startswith("linear") else "exact"
+    return "differs" if selector in ("taps", "table") else "exact"
 
 
 COMBINATIONS = [(selector, gate) for selector in SELECTORS for gate in GATE_SETTINGS]

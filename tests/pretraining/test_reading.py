@@ -111,6 +111,22 @@ def test_a_shortened_encoder_comes_back_shortened(save_encoder: bool, encoder: P
     assert (run.model / "tokenizer.json").exists() == save_encoder
 
 
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # EncoderDecoderModel warns with every loss
+@pytest.mark.parametrize("save_encoder", [True, False])
+def test_an_encoder_with_kinds_of_layers_comes_back_shortened_too(save_encoder: bool, tmp_path: Path) -> None:
+    save_tiny(tmp_path / "encoder", "modernbert", num_layers=3)
+    sizes = {"hidden_size": 32, "num_attention_heads": 4, "intermediate_size": 64, "num_hidden_layers": 1}
+    settings = {
+        "encoder": str(tmp_path / "encoder"),
+        "encoder_layers": 2,
+        "save_encoder": save_encoder,
+        "decoder": {"architecture": "bert", "config": sizes},
+    }
+    run = pretrain(recipe_of(tmp_path, model=None, encoder_decoder=settings), output_dir=tmp_path / "run")
+    model: Any = load_base(str(run.model))[0]
+    assert len(model.encoder.layers) == len(model.encoder.config.layer_types) == 2
+
+
 def test_more_layers_than_there_are_is_an_error(encoder: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"99 layers of an encoder .* that has \d: give 1 to \d"):
         design_of(tmp_path, encoder, encoder_layers=99)

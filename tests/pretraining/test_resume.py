@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import torch
 from tests.pretraining.conftest import GPT2, recipe_of
-from tests.tiny import save_tiny_lm
+from tests.tiny import save_tiny, save_tiny_lm
 
 from alter.errors import CheckpointError
 from alter.pretraining.observer import Unwatched
@@ -134,6 +134,23 @@ def test_a_run_from_another_base_cannot_be_gone_on_with(tmp_path: Path) -> None:
         pretrain(recipe, output_dir=tmp_path / "run", resume=True)
     save_tiny_lm(base, "t5")
     assert pretrain(recipe, output_dir=tmp_path / "run", resume=True).results["steps"] == 4
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # EncoderDecoderModel warns with every loss
+@pytest.mark.parametrize("freeze_encoder", [True, False])
+def test_a_warm_start_is_gone_on_with_and_not_made_again(freeze_encoder: bool, tmp_path: Path) -> None:
+    save_tiny(tmp_path / "encoder", "bert")
+    decoder = {"architecture": "bert", "config": {"num_hidden_layers": 1, "max_position_embeddings": 64}}
+    settings = {"encoder": str(tmp_path / "encoder"), "warm_start": True, "freeze_encoder": freeze_encoder, "decoder": decoder}
+    recipe = recipe_of(tmp_path, model=None, encoder_decoder=settings, objective="text_infilling", train=TRAIN)
+    whole = pretrain(recipe, output_dir=tmp_path / "whole")
+    for attempt, step in enumerate((1, 3, 6)):  # before the first checkpoint, and after some
+        with pytest.raises(StopError):
+            pretrain(recipe, output_dir=tmp_path / "run", observer=StopAt(step), resume=attempt > 0)
+    run = pretrain(recipe, output_dir=tmp_path / "run", resume=True)
+    assert equal(run, whole)
+    assert timeless(run.folder) == timeless(whole.folder)
+    assert [point[2:] for point in run.results["curve"]] == [point[2:] for point in whole.results["curve"]]
 
 
 @pytest.mark.parametrize("file", ["state.json", "model.safetensors", "optimizer.safetensors", "best.safetensors"])

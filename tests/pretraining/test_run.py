@@ -238,7 +238,10 @@ def test_a_warm_decoder_begins_with_the_encoders_weights(encoder: Path, tmp_path
             {"hidden_size": 16, "num_attention_heads": 2},
             r"the decoder's .* is \(\d+, 16\), the encoder's .* leave hidden_size, .* out",
         ),
-        ({"max_position_embeddings": 4096}, r"max_position_embeddings at most the encoder's"),
+        (
+            {"max_position_embeddings": 4096},
+            r"positions for 4096 tokens, the encoder for 160; set .*max_position_embeddings to at most 160",
+        ),
     ],
 )
 def test_a_warm_decoder_of_other_sizes_is_refused(change: dict[str, Any], message: str, encoder: Path, tmp_path: Path) -> None:

@@ -40,7 +40,9 @@ def test_a_run_directory_is_looked_after(alter: Alter, tmp_path: Path) -> None:
     recipe, run = recipe_of(tmp_path), tmp_path / "run"
     assert "nothing to resume" in alter.refuses("pretrain", recipe, "--output-dir", run, "--resume")
     alter.works("pretrain", recipe, "--output-dir", run)
-    assert "holds a finished run; add --resume" in alter.refuses("pretrain", recipe, "--output-dir", run)
+    assert "holds a finished run; choose another --output-dir, or delete it first" in alter.refuses(
+        "pretrain", recipe, "--output-dir", run
+    )
     assert "other settings" in alter.refuses("pretrain", recipe, "seed=4", "--output-dir", run, "--resume")
     with another_writer(tmp_path / "busy"):
         assert "another process" in alter.refuses("pretrain", recipe, "--output-dir", tmp_path / "busy")

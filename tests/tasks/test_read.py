@@ -81,9 +81,40 @@ def test_a_mapped_column_that_the_file_lacks_is_told(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     task = in_file(path, [{"body": "a", "label": "x"}], columns={"text": "bdy"})
     assert problem(task) == (
-        f"{path}:1: task 'intent': columns.text is 'bdy', and the file has no such column; "
+        f"{path}:1: task 'intent': columns.text is 'bdy', and the row has no such column; "
         f"allowed: body, label. Did you mean 'body'?"
     )
+
+
+LACKING: dict[str, tuple[dict[str, Any], str, str]] = {
+    "a mapped column": ({"columns": {"label": "gold"}}, "gold", "label, text"),
+    "the label": ({}, "label", "gold, text"),
+    "the text": ({"columns": {"label": "gold"}}, "text", "gold, label"),
+    "a column of the template": ({"input": "{{ title }} {{ text }}"}, "title", "gold, label, text"),
+    "the column of task names": ({"columns": {"task_name": "kind"}}, "kind", "gold, label, text, title"),
+}
+
+
+@pytest.mark.parametrize("case", LACKING)
+def test_a_row_that_lacks_what_other_rows_have_is_the_one_that_is_wrong(tmp_path: Path, case: str) -> None:
+    settings, column, others = LACKING[case]
+    path = tmp_path / "a.jsonl"
+    whole = {"text": "a", "label": "x", "gold": "x", "title": "t", "kind": "intent"}
+    short = {name: whole[name] for name in others.split(", ")}
+    _, problems = all_problems(in_file(path, [whole, whole, short, short], **settings))
+    told = f"task 'intent': the row has no '{column}' (its columns: {others}), which rows before it have (the first is line 1); "
+    assert problems == [f"{path}:{line}: {told}fill it in, or remove the row" for line in (3, 4)]
+
+
+def test_a_first_row_that_lacks_a_column_cannot_know_of_others(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    rows = [{"text": "a"}, {"text": "b", "gold": "x"}, {"text": "c"}]
+    _, problems = all_problems(in_file(path, rows, columns={"label": "gold"}))
+    assert problems == [
+        f"{path}:1: task 'intent': columns.label is 'gold', and the row has no such column; allowed: text.",
+        f"{path}:3: task 'intent': the row has no 'gold' (its columns: text), which rows before it have (the first is line 2); "
+        f"fill it in, or remove the row",
+    ]
 
 
 def test_examples_carry_everything(tmp_path: Path) -> None:
@@ -185,7 +216,7 @@ def test_inputs_of_unlabelled_rows() -> None:
     assert render_inputs(task, "hello") == ("mail: hello", None)
     assert render_inputs(task, {"body": "hello"}) == ("mail: hello", None)
     assert render_inputs(task, {"text": "hello"}) == ("mail: hello", None)
-    with pytest.raises(DataError, match=r"columns\.text is 'body', and the file has no such column; allowed: other"):
+    with pytest.raises(DataError, match=r"columns\.text is 'body', and the row has no such column; allowed: other"):
         render_inputs(task, {"other": "hello"})
     with pytest.raises(DataError, match=r"^task 'intent': the input is empty"):
         render_inputs(task, " ")
@@ -225,7 +256,7 @@ def test_the_column_of_task_names_may_be_mapped(tmp_path: Path) -> None:
     examples, problems = all_problems(lacking)
     assert examples == []
     assert problems[0] == (
-        f"{path}:1: task 'intent': columns.task_name is 'knd', and the file has no such column; "
+        f"{path}:1: task 'intent': columns.task_name is 'knd', and the row has no such column; "
         f"allowed: kind, label, text. Did you mean 'kind'?"
     )
     assert len(problems) == 2

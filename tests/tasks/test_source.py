@@ -155,12 +155,44 @@ def test_bad_json_lines_are_told_with_their_column_and_the_others_are_read(tmp_p
     path = write(tmp_path / "rows.jsonl", '{"text": "a"}\n{"text" "b"}\n\n[1, 2]\n"x"\n{"text": "c"}\n' + "[" * 100_000 + "\n")
     rows, problems = all_problems(path)
     assert [row.place for row in rows] == [f"{path}:1", f"{path}:6"]
-    assert problems[0].startswith(f"{path}:2: not valid JSON at column 9 (Expecting ':' delimiter); each row must be one JSON")
+    assert problems[0].startswith(
+        f"{path}:2: not valid JSON at column 9 (Expecting ':' delimiter), after '{{\"text\" ' and before '\"b\"}}'; "
+        f"each row must be one JSON"
+    )
     assert problems[1] == f'{path}:4: a row must be a JSON object such as {{"text": "..."}}, and this is a list: [1, 2]'
     assert problems[2] == f'{path}:5: a row must be a JSON object such as {{"text": "..."}}, and this is a str: "x"'
     assert problems[3].startswith(f"{path}:7: not valid JSON")
     assert len(problems) == 4
     assert problem(path) == problems[0]
+
+
+BAD_JSON: dict[str, tuple[str, str]] = {
+    "at the end": (
+        '{"text": "a", "label": ',
+        """column 24 (Expecting value), after '{"text": "a", "label": ', where the line ends;""",
+    ),
+    "at the start": ("text,label", "column 1 (Expecting value), before 'text,label';"),
+    "an open quote": ('{"text": "a}', """column 10 (Unterminated string), after '{"text": ' and before '"a}';"""),
+    "a tab": ('{"text": "a\tb"}', "column 12 (Invalid control character), after '{\"text\": \"a' and before '\\tb\"}';"),
+    "in a long line": (
+        '{"text": "' + "a" * 90 + '" "label": "' + "b" * 90 + '"}',
+        f"""column 103 (Expecting ',' delimiter), after '...{"a" * 28}" ' and before '"label": "{"b" * 20}...';""",
+    ),
+}
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", ""])
+@pytest.mark.parametrize("case", BAD_JSON)
+def test_a_fault_in_a_line_of_json_is_shown_with_what_stands_around_it(tmp_path: Path, case: str, end: str) -> None:
+    line, told = BAD_JSON[case]
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(f'{{"text": "good"}}{end or chr(10)}{line}{end}'.encode())
+    assert problem(path).startswith(f"{path}:2: not valid JSON at {told} each row must be one JSON object")
+
+
+def test_a_list_that_ends_too_early_is_told_where(tmp_path: Path) -> None:
+    message = problem(write(tmp_path / "rows.json", '[{"a": 1},\n'))
+    assert "rows.json:2: not valid JSON at column 1 (Expecting value), where the text ends; each row" in message
 
 
 def test_a_long_row_that_is_no_object_is_cut_in_the_message(tmp_path: Path) -> None:

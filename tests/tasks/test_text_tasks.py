@@ -98,6 +98,12 @@ class TestTargets:
 
     def test_a_row_without_a_target_is_told_with_its_columns(self, tmp_path: Path) -> None:
         told = problem(tmp_path, {"text": "a", "target": "b"}, {"text": "c", "titel": "d"})
+        assert told.startswith(
+            "the row has no 'target' (its columns: text, titel), which rows before it have (the first is line 1)"
+        )
+
+    def test_rows_none_of_which_has_a_target_are_told_how_to_name_it(self, tmp_path: Path) -> None:
+        told = problem(tmp_path, {"text": "c", "titel": "d"})
         assert told == "the row has no target; name its column under columns.label (the row's columns: text, titel)"
 
     @pytest.mark.parametrize("value", ["", "  ", None])
@@ -301,7 +307,7 @@ class TestValidate:
         assert not report.is_valid
         path = tmp_path / "train.jsonl"
         starts = {
-            2: "the row has no target", 3: "the target is empty", 5: "references is 3", 6: "messages holds no user's message",
+            2: "the row has no 'target'", 3: "the target is empty", 5: "references is 3", 6: "messages holds no user's message",
             7: "messages[0] is ",
         }  # fmt: skip
         assert len(report.problems) == len(starts)
@@ -320,4 +326,4 @@ class TestValidate:
     def test_texts_that_stand_in_training_too_are_warned_of(self, tmp_path: Path) -> None:
         report = validate_recipe(self.recipe(tmp_path, [{"text": "held out", "target": "other"}]))
         assert len(report.warnings) == 1
-        assert "1 of 1 validation rows stand in train with the same text" in report.warnings[0]
+        assert "1 of 1 validation row stands in train with the same text" in report.warnings[0]

@@ -24,14 +24,14 @@ def rows_file(path: Path, rows: list[dict[str, Any]]) -> str:
 def recipe(*tasks: dict[str, Any]) -> Recipe:
     """Return a recipe of these tasks; which adapters it names is no matter of validation.
 
-    A task that says nothing of validation rows gets one good row of its own.
+    A task that says nothing of validation rows gets good ones of its own: a number, or the labels x and y.
     """
     for task in tasks:
         source = task["source"]
         if "hub" not in source and "validation" not in source:
-            label = 1.0 if task.get("kind") == "regression" else "x"
+            held_out = [("held out", 1.0)] if task.get("kind") == "regression" else [("held out", "x"), ("held out too", "y")]
             folder = Path(source.get("train") or source["test"]).parent
-            source["validation"] = rows_file(folder / f"held-out-{label}.jsonl", labelled(("held out", label)))
+            source["validation"] = rows_file(folder / f"held-out-{len(held_out)}.jsonl", labelled(*held_out))
     return Recipe.model_construct(name="r", model_name_or_path="m", tasks=[TaskSpec.model_validate(task) for task in tasks])
 
 
@@ -57,9 +57,9 @@ def test_a_good_recipe_is_summed_up(tmp_path: Path) -> None:
             "intent": TaskSummary(
                 name="intent",
                 kind="classification",
-                rows={"train": 4, "validation": 1, "test": 1},
+                rows={"train": 4, "validation": 2, "test": 1},
                 cap=2,
-                labels={"train": {"x": 3, "y": 1}, "validation": {"x": 1}, "test": {"y": 1}},
+                labels={"train": {"x": 3, "y": 1}, "validation": {"x": 1, "y": 1}, "test": {"y": 1}},
                 label_range=None,
                 examples=[("say: a", None, "x"), ("say: b", None, "y"), ("say: c", None, "x")],
             ),
@@ -94,7 +94,7 @@ def test_every_problem_of_every_file_is_told(tmp_path: Path) -> None:
     starts = [
         "task 'd': input: '{{ text ' is not a valid template, line 1: ",
         "task 'e' has no training rows: source.train is missing; name a file there",
-        f"{train}:2: not valid JSON at column 1 (Expecting value)",
+        f"{train}:2: not valid JSON at column 1 (Expecting value), before 'broken'; ",
         f"{train}:3: task 'a': the input is empty (text='')",
         f"{train}:4: task 'a': unknown label 'z'; allowed: x, y.",
         f"{numbers}:1: task 'b': the label 'many' is no finite number",
@@ -115,6 +115,20 @@ def test_the_same_problem_in_many_rows_is_told_once_with_its_lines(tmp_path: Pat
     assert len(report.problems) == 1
     assert report.problems[0].startswith(f"{train}:3: task 'a': unknown label 'z'")
     assert report.problems[0].endswith("(the same in 13 more: line 4, 5, 6, 7, 8, 9, 10, 11, 12, ...)")
+
+
+def test_the_same_fault_in_json_is_told_once_whatever_stands_around_it(tmp_path: Path) -> None:
+    path = tmp_path / "train.jsonl"
+    lines = ["one, two", "three, four", '{"text": "a", "label": }', '{"text": "b", "label": }', '{"text": "long", "label": }']
+    path.write_text("\n".join(lines))
+    report = validate_recipe(recipe({"name": "a", "source": {"train": str(path)}}))
+    remedy = """; each row must be one JSON object such as {"text": "..."} [read for task a]"""
+    assert report.problems == [
+        f"{path}:1: not valid JSON at column 1 (Expecting value), before 'one, two'{remedy} (the same in 1 more: line 2)",
+        f"{path}:3: not valid JSON at column 24 (Expecting value), after '{lines[2][:23]}' and before '}}'{remedy} "
+        f"(the same in 1 more: line 4)",
+        f"{path}:5: not valid JSON at column 27 (Expecting value), after '{lines[4][:26]}' and before '}}'{remedy}",
+    ]
 
 
 def test_a_broken_file_of_two_splits_is_told_once(tmp_path: Path) -> None:
@@ -209,7 +223,51 @@ def test_rows_that_stand_in_train_too_are_a_warning(tmp_path: Path) -> None:
     report = validate_recipe(recipe({"name": "t", "source": source, "cap": 1}))
     assert report.is_valid
     assert report.warnings == [
-        f"{validation}:2: task 't': 2 of 3 validation rows stand in train with the same text; scores on them tell little"
+        f"{validation}:2: task 't': 2 of 3 validation rows stand in train with the same text; scores on such rows tell little",
+        "task 't': 1 label of its training rows ('y') stands in no validation row; the best step is chosen without looking at it: "
+        "add such validation rows",
+    ]
+
+
+def test_one_row_that_stands_in_train_too_is_told_of_as_one(tmp_path: Path) -> None:
+    train = rows_file(tmp_path / "train.jsonl", labelled(("a", "x"), ("b", "y")))
+    test = rows_file(tmp_path / "test.jsonl", labelled(("a", "x")))
+    report = validate_recipe(recipe({"name": "t", "source": {"train": train, "test": test}}))
+    assert report.warnings == [
+        f"{test}:1: task 't': 1 of 1 test row stands in train with the same text; scores on such rows tell little"
+    ]
+
+
+def test_labels_that_validation_never_shows_are_one_warning_per_task(tmp_path: Path) -> None:
+    rows = labelled(*((f"text {number}", f"l{number:02}") for number in range(15)))
+    train = rows_file(tmp_path / "train.jsonl", rows)
+    validation = rows_file(tmp_path / "validation.jsonl", labelled(("held out", "l00"), ("held out too", "l02")))
+    tasks = [
+        {"name": "many", "source": {"train": train, "validation": validation}},
+        {"name": "two", "source": {"train": rows_file(tmp_path / "two.jsonl", rows[:3]), "validation": validation}},
+        {"name": "texts", "kind": "generation", "source": {"train": train, "validation": validation}},
+    ]
+    report = validate_recipe(recipe(*tasks))
+    assert report.is_valid
+    many, two = report.warnings
+    listed = ", ".join(f"'l{number:02}'" for number in (1, *range(3, 12)))
+    assert many.startswith(f"task 'many': 13 labels of its training rows ({listed}, ...) stand in no validation row; ")
+    assert many.endswith("the best step is chosen without looking at them: add such validation rows")
+    assert two.startswith("task 'two': 1 label of its training rows ('l01') stands in no validation row; ")
+
+
+def test_answers_longer_than_the_recipe_allows_are_warned_of(tmp_path: Path) -> None:
+    path = rows_file(tmp_path / "train.jsonl", [{"text": "a", "target": "b"}])
+    source = {"train": path, "validation": rows_file(tmp_path / "validation.jsonl", [{"text": "c", "target": "d"}])}
+    tasks = [
+        {"name": f"up-to-{most}", "kind": "generation", "source": source, "generation": {"max_new_tokens": most}}
+        for most in (64, 65)
+    ]
+    report = validate_recipe(recipe(*tasks))
+    assert report.is_valid
+    assert report.warnings == [
+        "task 'up-to-65': generation.max_new_tokens is 65, but max_target_length is 64, so its answers end after 64 tokens; raise "
+        "max_target_length, or lower max_new_tokens"
     ]
 
 
@@ -253,11 +311,11 @@ def test_a_hub_data_set_without_a_split_is_a_warning(tmp_path: Path, monkeypatch
     folder = tmp_path / "set"
     folder.mkdir()
     rows_file(folder / "train.jsonl", labelled(("a", "x"), ("b", "y")))
-    rows_file(folder / "validation.jsonl", labelled(("c", "x")))
+    rows_file(folder / "validation.jsonl", labelled(("c", "x"), ("d", "y")))
     tasks = [{"name": "t", "source": {"hub": str(folder)}}, {"name": "u", "source": {"hub": "no-one/nothing"}}]
     report = validate_recipe(recipe(*tasks))
     assert report.warnings == [f"task 't': {folder} has no split 'test' (it has train, validation): no test rows are used"]
-    assert report.summaries["t"].rows == {"train": 2, "validation": 1, "test": 0}
+    assert report.summaries["t"].rows == {"train": 2, "validation": 2, "test": 0}
     assert len(report.problems) == 1
     assert report.problems[0].startswith("no-one/nothing: cannot be read from the hub (")
     assert report.problems[0].endswith("[read for task u]")

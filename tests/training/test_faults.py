@@ -6,21 +6,25 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from tests.recipes import StopAt, StopError, changed, journal, toy, weights
+from tests.recipes import StopAt, StopError, changed, journal, toy, toy_rows, weights, write_jsonl
 from tests.training.test_stages import Watch
 
 import alter.evaluation
 import alter.results
 import alter.tensors
+from alter.data.encode import Features
 from alter.errors import CheckpointError, ConfigError, TrainingError
 from alter.recipe import Recipe
+from alter.tasks.validate import validate_recipe
 from alter.tensors import load_tensors
 from alter.training.journal import Journal
+from alter.training.remarks import about_cuts
 from alter.training.run import Run, train
 from alter.training.rundir import RunDirectory
 from alter.training.state import checkpoints_in, load_progress
@@ -141,6 +145,37 @@ def test_cut_training_rows_are_counted_and_told_once(recipe: Recipe, tmp_path: P
         )
         assert found is not None, warning
         assert 0 < int(found[1]) < 24
+
+
+def test_one_cut_row_is_told_of_as_one() -> None:
+    short = Features(inputs={"input_ids": [1]}, task_id=0)
+    long = replace(short, truncated=True, target_truncated=True)
+    recipe = Recipe.model_construct(name="r", model_name_or_path="m", max_length=7, max_target_length=5, tasks=[])
+    assert about_cuts(recipe, {"none": [short], "one": [long], "two": [long, short, long]}) == [
+        "1 of 1 training row of task 'one' is longer than max_length=7 tokens and was cut; raise max_length",
+        "the target of 1 of 1 training row of task 'one' is longer than max_target_length=5 tokens and was cut; raise "
+        "max_target_length",
+        "2 of 3 training rows of task 'two' are longer than max_length=7 tokens and were cut; raise max_length",
+        "the targets of 2 of 3 training rows of task 'two' are longer than max_target_length=5 tokens and were cut; raise "
+        "max_target_length",
+    ]
+
+
+def test_what_validation_warns_of_is_told_once_at_the_start_of_training_too(tmp_path: Path) -> None:
+    recipe = toy(tmp_path, tasks=["mood", "topic"], settings={"stages": {"stage1": {"max_steps": 2}, "stage2": None}})
+    held_out = [row for row in toy_rows("topic", 12, seed="validation") if row["label"] != "parcel"]
+    write_jsonl(tmp_path / "topic-validation.jsonl", held_out)
+    expected = [
+        "task 'topic': 1 label of its training rows ('parcel') stands in no validation row; the best step is chosen without looking at "
+        "it: add such validation rows"
+    ]
+    assert validate_recipe(recipe).warnings == expected
+    started, resumed = Watch(), Watch()
+    train(recipe, output_dir=tmp_path / "run", observer=started)
+    assert [warning for warning in started.warnings if "validation row" in warning] == expected
+    (tmp_path / "run" / "results.json").unlink()
+    train(recipe, output_dir=tmp_path / "run", observer=resumed, resume=True)
+    assert [warning for warning in resumed.warnings if "validation row" in warning] == []
 
 
 def test_the_journal_is_strict_json(tmp_path: Path) -> None:

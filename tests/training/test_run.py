@@ -44,7 +44,9 @@ def test_another_seed_gives_another_run(recipe: Recipe, run: Run, tmp_path: Path
 
 def test_the_run_directory_holds_what_is_promised(recipe: Recipe, run: Run) -> None:
     top = {path.name for path in run.folder.iterdir() if not path.name.startswith(".")}
-    assert top == {"recipe.yaml", "results.json", "metrics.jsonl", "checkpoints", "model"}
+    assert top == {"recipe.yaml", "results.json", "metrics.jsonl", "checkpoints", "model", "predictions", "gates.json"}
+    predictions = {str(path.relative_to(run.folder / "predictions")) for path in (run.folder / "predictions").rglob("*.jsonl")}
+    assert predictions == {f"{split}/{task.name}.jsonl" for split in ("validation", "test") for task in recipe.tasks}
     files = {str(path.relative_to(run.folder / "model")) for path in (run.folder / "model").rglob("*") if path.is_file()}
     assert files == (LITE_FILES if recipe.preset == "alter-lite" else LITE_FILES | {"backbone.safetensors"})
     checkpoints = sorted(path.name for path in (run.folder / "checkpoints").iterdir())
@@ -170,9 +172,7 @@ def test_a_task_without_validation_rows_is_refused(tmp_path: Path) -> None:
 
 def test_a_finished_run_is_not_overwritten(recipe: Recipe, run: Run) -> None:
     before = weights(run)
-    with pytest.raises(
-        CheckpointError, match="holds a finished run; add --resume to go on with it, or choose another --output-dir"
-    ):
+    with pytest.raises(CheckpointError, match="holds a finished run; choose another --output-dir, or delete it first"):
         train(recipe, output_dir=run.folder)
     assert weights(run) == before
 

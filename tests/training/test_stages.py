@@ -25,14 +25,16 @@ class Watch(Silent):
     def __init__(self) -> None:
         self.started: list[tuple[str, int, int]] = []
         self.averages: dict[str, list[float]] = {}
+        self.losses: dict[int, float] = {}
         self.closings = 0
         self.warnings: list[str] = []
 
     def stage_started(self, stage: str, *, num_steps: int, first_step: int, trainable: int) -> None:
         self.started.append((stage, num_steps, first_step))
 
-    def validated(self, stage: str, step: int, scores: SplitScores, *, best: bool) -> None:
+    def validated(self, stage: str, step: int, scores: SplitScores, *, best: bool, loss: float) -> None:
         self.averages.setdefault(stage, []).append(scores.average)
+        self.losses[step] = loss
 
     def warned(self, message: str) -> None:
         self.warnings.append(message)
@@ -120,6 +122,21 @@ def test_the_best_step_is_restored_and_not_the_last(tmp_path: Path) -> None:
     assert moved(best_of(run, "stage1"), parameters(run)) == set()
     assert run.results.splits["validation"].average == pytest.approx(result.average)
     assert result.scores == pytest.approx({task: score.score for task, score in run.results.splits["validation"].tasks.items()})
+
+
+@pytest.mark.parametrize("logging_steps", [1, 2, 100])
+def test_a_validation_is_told_with_the_mean_training_loss_that_the_journal_has_or_will_have(
+    tmp_path: Path, logging_steps: int
+) -> None:
+    settings = {"stages": {"stage1": {"max_steps": 3, "eval_steps": 1}, "stage2": None}}
+    recipe = toy(tmp_path, tasks=["mood", "stars"], settings=settings)
+    each = [line["loss"] for line in steps(train(recipe, output_dir=tmp_path / "each"))]
+    watch = Watch()
+    run = train(changed(recipe, {"train": {"logging_steps": logging_steps}}), output_dir=tmp_path / "run", observer=watch)
+    since = {1: [[0], [1], [2]], 2: [[0], [0, 1], [2]], 100: [[0], [0, 1], [0, 1, 2]]}[logging_steps]
+    means = {step: sum(each[i] for i in which) / len(which) for step, which in enumerate(since, start=1)}
+    assert watch.losses == pytest.approx(means)
+    assert watch.losses[3] == steps(run)[-1]["loss"]
 
 
 def test_a_stage_stops_early_after_so_many_validations_without_gain(tmp_path: Path) -> None:

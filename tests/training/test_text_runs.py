@@ -95,7 +95,7 @@ class TestLearning:
 def timeless(results: Results) -> dict[str, Any]:
     content = results.model_dump()
     for stage in content["stages"].values():
-        del stage["seconds"]
+        del stage["seconds"], stage["peak_memory_bytes"]
     return content
 
 

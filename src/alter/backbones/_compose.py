@@ -12,6 +12,7 @@ import json
 from pathlib import Path
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, EncoderDecoderModel, PreTrainedModel
 
@@ -19,6 +20,8 @@ from alter.errors import CheckpointError, ModelError
 from alter.tensors import load_tensors, save_tensors
 
 ENCODER = "encoder.json"
+NOT_OF_LAYERS = frozenset({"architectures", "pos_att_type"})
+"""Lists in a configuration that say nothing of single layers, though they can be as long as the layers are many."""
 
 
 def is_composed(folder: str | Path) -> bool:
@@ -71,21 +74,42 @@ def compose(folder: str | Path, encoder: PreTrainedModel) -> EncoderDecoderModel
 
 
 def first_layers(model: PreTrainedModel, count: int) -> None:
-    """Drop a model's layers but for the first `count`, in place.
+    """Drop a model's layers but for the first `count`, in place, and what its configuration says of each of the others.
 
     Raises:
-        ModelError: it has fewer, or keeps its layers in no list of that length.
+        ModelError: it has fewer, keeps its layers in no list of that length, or its configuration does not describe what is left.
     """
-    have = model.config.num_hidden_layers
+    config, kind = model.config, model.config.model_type
+    have = config.num_hidden_layers
     if count == have:
         return
     if not 1 <= count < have:
-        raise ModelError(f"{count} layers of an encoder ('{model.config.model_type}') that has {have}: give 1 to {have}")
+        raise ModelError(f"{count} layers of an encoder ('{kind}') that has {have}: give 1 to {have}")
     lists = [module for module in model.modules() if isinstance(module, nn.ModuleList) and len(module) == have]
     if not lists:
-        raise ModelError(f"an encoder of type '{model.config.model_type}' cannot be shortened; leave encoder_layers out")
+        raise ModelError(f"an encoder of type '{kind}' cannot be shortened; leave encoder_layers out")
     del lists[0][count:]
-    model.config.num_hidden_layers = count
+    config.num_hidden_layers = count
+    for name, value in vars(config).items():
+        if isinstance(value, list | tuple) and len(value) == have and name not in NOT_OF_LAYERS:
+            setattr(config, name, value[:count])
+    if odd := _unlike_its_config(model):
+        raise ModelError(
+            f"an encoder of type '{kind}' cannot be shortened: with {count} of {have} layers it is not what its configuration says "
+            f"({odd}); leave encoder_layers out"
+        )
+
+
+def _unlike_its_config(model: PreTrainedModel) -> str:
+    """Return how a model differs from what its configuration would build, e.g. a tensor's name; nothing where it is the same."""
+    config = model.config
+    try:
+        with torch.random.fork_rng(devices=[]), torch.device("meta"):
+            built = type(model)(type(config).from_dict(config.to_dict()))
+    except (ValueError, TypeError, LookupError, AttributeError, AssertionError, StrictDataclassError) as error:
+        return (str(error).strip() or type(error).__name__).split("\n", 1)[0]
+    own, again = ({name: tensor.shape for name, tensor in one.named_parameters()} for one in (model, built))
+    return ", ".join(sorted({name for name, _ in own.items() ^ again.items()})[:3])
 
 
 def save_without_encoder(model: EncoderDecoderModel, folder: Path, *, dtype: torch.dtype) -> None:

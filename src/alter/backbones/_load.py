@@ -33,7 +33,7 @@ from transformers.utils import logging as transformers_logging
 from alter.backbones._compose import compose, is_composed, read_encoder
 from alter.backbones._find import family_for, family_for_config, is_covered
 from alter.backbones._package import has_pickle, has_weights, resolve_base
-from alter.errors import ModelError
+from alter.errors import ModelError, counted
 
 __all__ = ["base_fingerprint", "load_base", "load_target_tokenizer", "resolve_base"]
 
@@ -219,10 +219,12 @@ def _remedy(source: str) -> str:
 def _check_complete(name: str, info: dict[str, Any]) -> None:
     mismatched = sorted(key for key, *_ in info["mismatched_keys"])
     missing = sorted(key for key in info["missing_keys"] if not key.startswith("pooler."))
-    for what, keys in (("have another shape than config.json says", mismatched), ("are missing from the weights", missing)):
+    shape, gone = "another shape than config.json says", "missing from the weights"
+    for has, have, what, keys in (("has", "have", shape, mismatched), ("is", "are", gone, missing)):
         if keys:
+            number = counted(len(keys), f"tensor {has}", f"tensors {have}")
             raise ModelError(
-                f"{name}: {len(keys)} tensors {what}, e.g. {keys[0]}; config.json and the weights do not belong together, "
+                f"{name}: {number} {what}, e.g. {keys[0]}; config.json and the weights do not belong together, "
                 f"copy or download the model again"
             )
 

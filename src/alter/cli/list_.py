@@ -6,6 +6,8 @@ import typer
 
 from alter.cli.terminal import console, echo_json, table
 
+SITES = {"all": "every FFN", "last": "the last FFN"}
+
 
 def list_(
     kind: str = typer.Argument(None, help="adapters, gates, metrics, families, baselines, methods or presets; by default all."),
@@ -45,7 +47,7 @@ def catalogue() -> dict[str, dict[str, str]]:
     }
     found = {name: registry.summaries() for name, registry in registries.items()}
     found["presets"] = {
-        name: f"{p['mta']['adapter']['kind']} on {p['mta']['sites']} FFN(s), selector {p['mta']['selector']['kind']}, gate "
+        name: f"{p['mta']['adapter']['kind']} on {SITES[p['mta']['sites']]}, selector {p['mta']['selector']['kind']}, gate "
         f"{p['mta']['gate']['kind']}, stage 1 trains {', '.join(p['stages']['stage1']['trains'])}"
         for name, p in PRESETS.items()
     }

@@ -86,10 +86,22 @@ def _show(report: MergeReport) -> None:
             f"method: {report.method} ({', '.join(f'{key} {value}' for key, value in report.settings.items()) or 'no settings'})"
         )
     if report.relative_error is not None:
-        lines.append(f"relative error of the cut to the adapter's rank: {report.relative_error:.4g}")
+        lines.append(
+            f"relative error of the cut to the adapter's rank: {report.relative_error:.4g} (length of what does not fit into "
+            f"--rank over the length of the whole merged change: 0 loses nothing, a larger --rank loses less)"
+        )
     if report.tasks:
         lines.append(f"tasks: {', '.join(report.tasks)}")
-    lines.append(f"model: {report.folder}")
+    folder = shlex.quote(str(report.folder))
     if report.tasks:
-        lines.append(f"next:  alter predict {shlex.quote(str(report.folder))} --task {report.tasks[0]} --text '...'")
+        lines += [
+            f"model: {report.folder} (a model directory: alter predict, evaluate and merge read it)",
+            f"next:  alter predict {folder} --task {report.tasks[0]} --text '...'",
+            f"       alter evaluate {folder} --recipe RECIPE --split validation",
+        ]
+    else:
+        lines += [
+            f"model: {report.folder} (a plain folder, as transformers writes it: a base model for alter train)",
+            f"next:  alter train RECIPE model_name_or_path={folder} --output-dir RUN",
+        ]
     console().print("\n".join(lines), markup=False, soft_wrap=True)

@@ -34,6 +34,7 @@ def predict(
     """Answer for texts or rows; several tasks are answered in the same batches."""
     places, inputs = _inputs(text, input_file)
 
+    from alter.errors import counted
     from alter.predict import load
     from alter.tasks.row import render_inputs
 
@@ -49,11 +50,12 @@ def predict(
     if any(prediction.truncated for prediction in found):
         number = len({position // len(tasks) for position, prediction in enumerate(found) if prediction.truncated})
         warn(
-            f"{number} of {len(inputs)} inputs longer than {predictor.config.max_length} tokens (the model's max_length) were cut"
+            f"{number} of {counted(len(inputs), 'input')} {'is' if number == 1 else 'are'} longer than "
+            f"{predictor.config.max_length} tokens (the model's max_length) and {'was' if number == 1 else 'were'} cut"
         )
     if output is not None:
         _write([_line(given, prediction) for (_, given), prediction in zip(pairs, found, strict=True)], output)
-        notes().print(f"{len(found)} predictions: {output}", markup=False, soft_wrap=True)
+        notes().print(f"{counted(len(found), 'prediction')}: {output}", markup=False, soft_wrap=True)
     elif as_json:
         for (_, given), prediction in zip(pairs, found, strict=True):
             typer.echo(_line(given, prediction))

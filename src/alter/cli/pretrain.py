@@ -94,13 +94,16 @@ class PretrainProgressBar:
             transient=True,
         )
         self.bar: TaskID | None = None
+        self.explained = False
 
     def started(self, *, first_step: int, max_steps: int | None, max_seconds: float | None, trainable: int, total: int) -> None:
         """Draw the bar."""
-        ends = [f"{max_steps:,} steps"] if max_steps else []
+        from alter.errors import counted
+
+        ends = [counted(max_steps, "step")] if max_steps else []
         ends += [f"{max_seconds:,.0f} seconds"] if max_seconds else []
         went_on = f", going on at step {first_step}" if first_step else ""
-        line = f"{' or '.join(ends)}, {total:,} parameters, {trainable:,} of them trained{went_on}"
+        line = f"{' or '.join(ends)}, {counted(total, 'parameter')}, {trainable:,} of them trained{went_on}"
         self.console.print(line, markup=False, soft_wrap=True)
         self.progress.start()
         self.bar = self.progress.add_task("", total=1.0, step=first_step, loss="-", speed="-")
@@ -116,7 +119,10 @@ class PretrainProgressBar:
             self.progress.update(self.bar, loss=f"{report.loss:.3f}", speed=f"{report.tokens_per_second:,.0f}")
 
     def measured(self, found: HeldOut, *, best: bool) -> None:
-        """Print a held-out loss."""
+        """Print a held-out loss; the first time also what the line shows."""
+        if not self.explained:
+            self.explained = True
+            self.console.print("  (*: the best held-out loss so far)", markup=False, soft_wrap=True)
         mark = " *" if best else ""
         line = (
             f"  step {found.step:>6}  {found.seconds:>7,.0f} s  held-out loss [bold]{found.loss:.4f}[/bold]  "

@@ -6,8 +6,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from alter.errors import counted
 from alter.results import SplitScores
 from alter.training.observer import StepReport
+
+LEGEND = "  (loss: of training rows of late; average and tasks: of validation rows, in percent; *: the stage's best so far)"
 
 
 class TerminalProgress:
@@ -28,11 +31,13 @@ class TerminalProgress:
             transient=True,
         )
         self.bar: TaskID | None = None
+        self.explained = False
 
     def stage_started(self, stage: str, *, num_steps: int, first_step: int, trainable: int) -> None:
         """Draw a new bar."""
         went_on = f", going on at step {first_step}" if first_step else ""
-        self.console.print(f"[bold]{stage}[/bold]: {num_steps} steps, {trainable:,} trainable parameters{went_on}")
+        steps, parameters = counted(num_steps, "step"), counted(trainable, "trainable parameter")
+        self.console.print(f"[bold]{stage}[/bold]: {steps}, {parameters}{went_on}")
         if self.bar is None:
             self.progress.start()
         else:
@@ -49,11 +54,15 @@ class TerminalProgress:
         if self.bar is not None:
             self.progress.update(self.bar, loss=f"{report.loss:.3f}")
 
-    def validated(self, stage: str, step: int, scores: SplitScores, *, best: bool) -> None:
-        """Print the scores."""
+    def validated(self, stage: str, step: int, scores: SplitScores, *, best: bool, loss: float) -> None:
+        """Print the loss and the scores; the first time also what they are."""
+        if not self.explained:
+            self.explained = True
+            self.console.print(LEGEND, markup=False, soft_wrap=True)
         tasks = "  ".join(f"{task} {score.score:.1f}" for task, score in scores.tasks.items())
-        mark = " *" if best else ""
-        self.console.print(f"  step {step:>5}  average [bold]{scores.average:.2f}[/bold]{mark}  {tasks}", soft_wrap=True)
+        mark = "*" if best else " "
+        line = f"  step {step:>5}  loss {loss:.3f}  average [bold]{scores.average:.2f}[/bold] {mark}  {tasks}"
+        self.console.print(line, soft_wrap=True)
 
     def warned(self, message: str) -> None:
         """Print a warning."""

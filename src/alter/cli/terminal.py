@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING, Any
 import typer
 from rich.console import Console
 from rich.markup import escape
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
+
+from alter.errors import counted
 
 if TYPE_CHECKING:
     from alter.results import SplitScores
@@ -35,6 +38,12 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, 
     return made
 
 
+def fits(made: Table) -> bool:
+    """Return whether a table is as narrow as the console, so that no cell of it is broken in two."""
+    shown = console()
+    return Measurement.get(shown, shown.options.update_width(10_000), made).maximum <= shown.width
+
+
 def warn(message: str) -> None:
     """Print a warning on standard error."""
     notes().print(f"[yellow]warning:[/yellow] {escape(message)}", soft_wrap=True)
@@ -44,9 +53,10 @@ def warn_of_cut_texts(split: str, scores: SplitScores) -> None:
     """Say how many texts of a split were longer than the model reads."""
     for task, score in scores.tasks.items():
         if score.num_truncated:
+            are, were = ("is", "was") if score.num_truncated == 1 else ("are", "were")
             warn(
-                f"task '{task}': {score.num_truncated} of {score.num_examples} {split} texts are longer than max_length and were "
-                f"cut; raise max_length in the recipe if the end matters"
+                f"task '{task}': {score.num_truncated} of {counted(score.num_examples, f'{split} text')} {are} longer than max_length "
+                f"and {were} cut; raise max_length in the recipe if the end matters"
             )
 
 

@@ -12,6 +12,7 @@ import typer
 from alter.cli.terminal import console, echo_json, notes, table, warn, warn_of_cut_texts
 
 if TYPE_CHECKING:
+    from alter.recipe import Recipe
     from alter.results import Results
 
 
@@ -27,7 +28,7 @@ def train(
     if print_config:
         _print_config(recipe, overrides or [])
         return
-    from alter.errors import ConfigError
+    from alter.errors import ConfigError, counted
     from alter.recipe import load_recipe
 
     resolved = load_recipe(recipe, list(overrides or []))
@@ -35,7 +36,7 @@ def train(
         raise ConfigError(f"no run directory is given; add one, e.g. --output-dir runs/{resolved.name}")
     base = f"{resolved.model_name_or_path}, preset {resolved.preset}"
     if os.environ.get("RANK", "0") == "0":  # of several processes only the first speaks
-        notes().print(f"{resolved.name}: {len(resolved.tasks)} tasks on {base}", markup=False, soft_wrap=True)
+        notes().print(f"{resolved.name}: {counted(len(resolved.tasks), 'task')} on {base}", markup=False, soft_wrap=True)
 
     from alter.cli.progress import TerminalProgress
     from alter.training.run import train as train_recipe
@@ -50,7 +51,7 @@ def train(
 
         echo_json(json.loads((run.folder / "results.json").read_text(encoding="utf-8")))
         return
-    show_results(run.results)
+    show_results(run.results, resolved)
     first = next(iter(run.results.splits["validation"].tasks))
     folder, predictions = shlex.quote(str(run.folder)), shlex.quote(str(run.folder / "predictions"))
     lines = [f"\nmodel: {run.folder / 'model'}", f"next:  alter predict {folder} --task {first} --text '...'"]
@@ -72,7 +73,7 @@ def _print_config(recipe: Path, overrides: list[str]) -> None:
     typer.echo(dump_yaml(load_recipe(recipe, overrides).model_dump(mode="json")), nl=False)
 
 
-def show_results(results: Results) -> None:
+def show_results(results: Results, recipe: Recipe) -> None:
     """Print the scores of a run."""
     splits = results.splits
     rows = []
@@ -86,14 +87,8 @@ def show_results(results: Results) -> None:
     )
     stages = ", ".join(f"{name} {stage.average:.2f}" for name, stage in sorted(results.stages.items()))
     console().print(f"best validation average: {stages}; released: {results.released}")
-    warn_of_collapse(results)
+    from alter.training.collapse import at_the_end
 
-
-def warn_of_collapse(results: Results) -> None:
-    """Say which tasks got one answer for every row."""
-    for task, score in results.splits["validation"].tasks.items():
-        if score.constant_prediction is not None:
-            warn(
-                f"task '{task}' answers '{score.constant_prediction}' to every row: it learned nothing. "
-                f"Lower stages.stage1.learning_rates.adapters, or give it more rows"
-            )
+    steps = sum(stage.steps for stage in results.stages.values())
+    for warning in at_the_end(splits["validation"], recipe, steps=steps):
+        warn(warning)

@@ -1,4 +1,4 @@
-"""`alter validate RECIPE`: every problem in every file, before any model is loaded."""
+"""`alter validate RECIPE`: every problem in every file and with the base model, before any weights are loaded."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import typer
 from alter.cli.terminal import console, echo_json, notes, table
 
 if TYPE_CHECKING:
-    from alter.tasks.validate import TaskSummary, ValidationReport
+    from alter.tasks.validate import BaseSummary, TaskSummary, ValidationReport
 
 
 def validate(
@@ -19,11 +19,14 @@ def validate(
     overrides: list[str] = typer.Argument(None, metavar="[KEY.PATH=VALUE]...", help="Settings over the recipe's."),
     as_json: bool = typer.Option(False, "--json", help="Print JSON instead of tables."),
 ) -> None:
-    """Read every file of a recipe, report every problem with file and line, show three examples of each task."""
+    """Read every file of a recipe and look at its base model: every problem with file and line, three examples of each task."""
     from alter.recipe import load_recipe
-    from alter.tasks.validate import validate_recipe
 
-    report = validate_recipe(load_recipe(recipe, list(overrides or [])))
+    resolved = load_recipe(recipe, list(overrides or []))  # a wrong recipe is told at once: what reads base models loads slowly
+
+    from alter.check import validate as validate_whole
+
+    report = validate_whole(resolved)
     if as_json:
         echo_json({**asdict(report), "valid": report.is_valid})
     else:
@@ -33,6 +36,10 @@ def validate(
 
 
 def _show(report: ValidationReport) -> None:
+    from alter.errors import counted
+
+    if report.base is not None:
+        console().print(_base(report.base), markup=False, soft_wrap=True)
     for summary in report.summaries.values():
         console().print(_rows(summary))
         for text, pair, label in summary.examples:
@@ -45,11 +52,27 @@ def _show(report: ValidationReport) -> None:
         notes().print(f"warning: {warning}", markup=False, soft_wrap=True)
     for problem in report.problems:
         notes().print(f"problem: {problem}", markup=False, soft_wrap=True)
-    verdict = "no problems" if report.is_valid else f"{len(report.problems)} problem(s); mend them and run alter validate again"
-    notes().print(f"{len(report.summaries)} tasks read, {len(report.warnings)} warning(s), {verdict}")
+    verdict = "no problems"
+    if not report.is_valid:
+        these = "it" if len(report.problems) == 1 else "them"
+        verdict = f"{counted(len(report.problems), 'problem')}; mend {these} and run alter validate again"
+    tasks, warnings = counted(len(report.summaries), "task"), counted(len(report.warnings), "warning")
+    notes().print(f"{tasks} read, {warnings}, {verdict}")
+
+
+def _base(base: BaseSummary) -> str:
+    where = (
+        f"family {base.family}" if base.family else f"type {base.model_type}, of no family: its FFNs are searched by structure"
+    )
+    does = "reads and writes: every task is answered by text"
+    if not base.writes:
+        does = "reads, and answers by a label or a number for each task; it writes no text"
+    return f"base: {base.name} ({base.kind}, {where}): {does}\n"
 
 
 def _rows(summary: TaskSummary) -> object:
+    from alter.errors import counted
+
     cells = []
     for split, number in summary.rows.items():
         labels = summary.labels.get(split, {})
@@ -58,7 +81,7 @@ def _rows(summary: TaskSummary) -> object:
             f", ... ({len(most)} labels)" if len(most) > 8 else ""
         )
         cells.append([split, str(number), shown])
-    title = f"{summary.name} ({summary.kind}" + (f", at most {summary.cap} training rows)" if summary.cap else ")")
+    title = f"{summary.name} ({summary.kind}" + (f", at most {counted(summary.cap, 'training row')})" if summary.cap else ")")
     return table(title, ["split", "rows", "labels"], cells, left=3)
 
 

@@ -22,6 +22,7 @@ import torch
 from alter.backbones._load import load_base
 from alter.checkpoint import AlterConfig, load_model, save_model
 from alter.combining.directories import Directory
+from alter.combining.finite import finite, finite_result
 from alter.combining.report import MergeReport, told
 from alter.errors import ConfigError
 from alter.merging._method import Method
@@ -79,7 +80,7 @@ def merge_adapters(
     lost = whole = 0.0
     pairs: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
     for name, change_OI in method.merge(vectors, statistics=statistics):
-        b_OR, a_RI = cut(change_OI, chosen)
+        b_OR, a_RI = cut(finite_result(name, change_OI), chosen)
         lost += float((change_OI - b_OR @ a_RI).square().sum())
         whole += float(change_OI.square().sum())
         pairs[name] = (b_OR, a_RI)
@@ -135,12 +136,12 @@ def _check_rank(model: MTAModel, rank: int) -> None:
 def _tasks_of(directory: Directory) -> list[_Task]:
     loaded = load_model_of(directory)
     with torch.no_grad():
-        vectors = _vectors(loaded)
+        vectors = _vectors(loaded, of=directory.given)
     found = []
     for position, spec in enumerate(directory.config.tasks):
         prefix = f"heads.heads.{position}."
         head = {
-            name.removeprefix(prefix): parameter.detach()
+            name.removeprefix(prefix): finite(name, parameter.detach(), of=directory.given)
             for name, parameter in loaded.parameter_groups()["heads"].items()
             if name.startswith(prefix)
         }
@@ -153,8 +154,12 @@ def load_model_of(directory: Directory) -> MTAModel:
     return load_model(directory.folder, device="cpu", base=directory.base).model
 
 
-def _vectors(model: MTAModel) -> list[LoRAVector]:
-    """Return what each task changes: B's columns and A's rows of the adapters it uses, side by side, B times weight and scale."""
+def _vectors(model: MTAModel, *, of: str) -> list[LoRAVector]:
+    """Return what each task changes: B's columns and A's rows of the adapters it uses, side by side, B times weight and scale.
+
+    Raises:
+        CheckpointError: the model, named `of`, has numbers there that are not finite.
+    """
     settings = model.settings.adapter
     scale = settings.lora_alpha / settings.r
     found: list[dict[str, tuple[torch.Tensor, torch.Tensor]]] = [{} for _ in model.task_names]
@@ -167,7 +172,8 @@ def _vectors(model: MTAModel) -> list[LoRAVector]:
             for position, path in enumerate(ffn.paths):
                 b_OR = torch.cat([weight * scale * adapter.lora_B[position] for weight, adapter in used], dim=1)
                 a_RI = torch.cat([adapter.lora_A[position] for _, adapter in used])
-                pairs[f"backbone.{path}.weight"] = (b_OR.detach(), a_RI.detach())
+                name = f"backbone.{path}.weight"
+                pairs[name] = (finite(name, b_OR.detach(), of=of), finite(name, a_RI.detach(), of=of))
     return [LoRAVector(pairs) for pairs in found]
 
 
@@ -218,7 +224,7 @@ def _places(model: MTAModel) -> dict[str, tuple[torch.nn.Parameter, torch.nn.Par
 def _fill(model: MTAModel, pairs: dict[str, tuple[torch.Tensor, torch.Tensor]], heads: Sequence[dict[str, torch.Tensor]]) -> None:
     for name, places in _places(model).items():
         for parameter, value in zip(places, pairs[name], strict=True):
-            parameter.copy_(value)
+            parameter.copy_(finite_result(name, value.to(parameter.dtype)))
     for name, parameter in model.parameter_groups()["heads"].items():
         position, _, rest = name.removeprefix("heads.heads.").partition(".")
         parameter.copy_(heads[int(position)][rest])

@@ -1,7 +1,8 @@
 """Models of alter, trained on one base: what all of them must have in common, and one model that answers the tasks of all.
 
 Each task keeps its head, its adapters and its part's selector, gate and shared adapters (`alter.nn.parts`): a merged model of parts with
-a frozen base answers as its parts do. Backbones that were trained are merged by a method, so there the answers change.
+a frozen base answers as its parts do, but for texts that one of them would have cut, since `max_length` and `max_target_length` are the
+largest of all parts. Backbones that were trained are merged by a method, so there the answers change.
 
 Files are copied, or their tensors renamed; the result is loaded once before it takes its place.
 """
@@ -19,6 +20,7 @@ import torch
 
 from alter.backbones._load import base_fingerprint, load_base
 from alter.checkpoint import AlterConfig, adapter_folder, load_config, load_model, model_folder, write_config
+from alter.combining.finite import all_finite, finite, finite_result
 from alter.combining.report import MergeReport, told
 from alter.combining.tensor_folder import TensorFolder
 from alter.errors import CheckpointError, ConfigError
@@ -83,6 +85,11 @@ def read_directories(models: Sequence[str], *, base: str | None) -> list[Directo
     for model in models:
         folder = model_folder(model)
         config = load_config(folder)
+        if config.peft is not None:
+            raise ConfigError(
+                f"{model}: was trained with {config.peft['peft_type']} of the library peft, and alter merge merges models with an MTA; "
+                f"leave it out, or train its tasks with an MTA"
+            )
         if base is not None:
             config = config.model_copy(update={"base": config.base.model_copy(update={"name": base, "revision": None})})
         found.append(Directory(given=model, folder=folder, config=config, base=base))
@@ -160,7 +167,10 @@ def merge_directories(
         whole = sum(float(zero[name].double().square().sum()) for name in vectors[0])
         norms = squared_norms(vectors).tolist()
         lengths = {each.given: (norm / whole) ** 0.5 for each, norm in zip(directories, norms, strict=True)}
-        backbone = {name: (zero[name] + change).float() for name, change in method.merge(vectors, statistics=statistics)}
+        backbone = {
+            name: finite_result(name, (zero[name] + change).float())
+            for name, change in method.merge(vectors, statistics=statistics)
+        }
     config = _whole_config(directories, name=output_dir.name)
     report = MergeReport(
         folder=output_dir,
@@ -193,13 +203,13 @@ def _backbone_vectors(directories: Sequence[Directory], zero: Mapping[str, torch
                 f"{name}: its backbone.safetensors does not fit that of {first_name} or the base, e.g. '{odd[0]}'; copy the models again"
             )
     return [
-        Changed(files[each.given], partial(_minus, zero)) if each.given in files else Changed(first, _nothing)
+        Changed(files[each.given], partial(_minus, zero, each)) if each.given in files else Changed(first, _nothing)
         for each in directories
     ]
 
 
-def _minus(zero: Mapping[str, torch.Tensor], name: str, tensor: torch.Tensor) -> torch.Tensor:
-    return tensor - zero[name].double()
+def _minus(zero: Mapping[str, torch.Tensor], model: Directory, name: str, tensor: torch.Tensor) -> torch.Tensor:
+    return finite(name, tensor, of=model.given) - finite(name, zero[name], of=model.config.base.name).double()
 
 
 def _nothing(name: str, tensor: torch.Tensor) -> torch.Tensor:
@@ -243,6 +253,7 @@ def _copy_adapters(directories: Sequence[Directory], draft: Path) -> None:
             source = each.folder / adapter_folder(own, position, each.num_adapters)
             if not source.is_dir():
                 raise CheckpointError(f"{source}: no such folder; the model directory is incomplete, copy it again")
+            all_finite(load_tensors(source / "adapter_model.safetensors"), of=each.given)
             shutil.copytree(source, draft / place)
             task, shared = (task, shared + 1) if is_shared else (task + 1, shared)
 
@@ -251,7 +262,7 @@ def _renamed(directories: Sequence[Directory], file: str) -> Iterator[tuple[str,
     """Yield the tensors of all models' gates or heads by the names that they have in the whole."""
     part, task = 0, 0
     for each in directories:
-        for name, tensor in load_tensors(each.folder / file).items():
+        for name, tensor in all_finite(load_tensors(each.folder / file), of=each.given).items():
             if file == "heads.safetensors":
                 yield _counted_on(r"^(heads\.heads\.)(\d+)", name, task), tensor
             elif each.config.parts:

@@ -6,19 +6,21 @@ folders -> their kind -> checked against each other -> merged by a method -> one
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 from alter.checkpoint import CONFIG, model_folder
 from alter.combining.adapters import merge_adapters
 from alter.combining.directories import Directory, merge_directories, read_directories
+from alter.combining.finite import COMPUTE_AGAIN, finite
 from alter.combining.report import MergeReport
 from alter.combining.stock import merge_stock
 from alter.combining.tensor_folder import TensorFolder
 from alter.errors import CheckpointError, ConfigError
 from alter.merging import MERGE_METHODS
 from alter.merging._method import Method, method_of
-from alter.merging._vectors import TaskVector
+from alter.merging._vectors import Changed, TaskVector
 
 Statistics = str | Path | TaskVector
 HOW = ("keep", "merge")
@@ -62,7 +64,7 @@ def merge(
     output = Path(output_dir)
     chosen = _chosen(method, settings)
     _check_arguments(names, output, adapters=adapters, rank=rank, method=chosen)
-    found = [_read_statistics(given) for given in statistics]
+    found = [_read_statistics(given, position) for position, given in enumerate(statistics, start=1)]
     given_base = None if base is None else str(base)
     if not _are_directories(names):
         if adapters != "keep":
@@ -151,9 +153,9 @@ def _are_directories(names: list[str]) -> bool:
     return all(ours.values())
 
 
-def _read_statistics(given: Statistics) -> TaskVector:
+def _read_statistics(given: Statistics, position: int) -> TaskVector:
     if isinstance(given, Mapping):
-        return given
+        return Changed(given, partial(finite, of=f"statistics {position}", remedy=COMPUTE_AGAIN))
     if not Path(given).is_file():
         raise CheckpointError(f"{given}: no such file; give a .safetensors file of statistics (docs/how-to/merge.md)")
-    return TensorFolder(Path(given))
+    return Changed(TensorFolder(Path(given)), partial(finite, of=str(given), remedy=COMPUTE_AGAIN))

@@ -1,13 +1,12 @@
 """Plain model folders, as transformers writes them: full models that were fine-tuned from one base become one folder.
 
-Names, shapes and what config.json says of the computation must be the same in all of them. config.json, the tokenizer and what else is
-read beside the weights come from the first folder; the result has that one's number types.
+Names, shapes and what config.json says of the computation must be the same in all of them. config.json, the tokenizer and what else
+lies beside the weights come from the first folder; the result has that one's number types.
 """
 
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -18,6 +17,8 @@ import torch
 from alter.backbones._compose import is_composed, read_encoder
 from alter.backbones._load import TARGET_TOKENIZER
 from alter.backbones._package import resolve_base
+from alter.combining.beside import copy_beside
+from alter.combining.finite import finite, finite_result
 from alter.combining.report import MergeReport, told
 from alter.combining.tensor_folder import WHOLE, TensorFolder
 from alter.errors import CheckpointError, ConfigError
@@ -41,9 +42,6 @@ NO_MATTER = frozenset(
     }
 )
 LABELS = frozenset({"id2label", "label2id"})
-LEFT_BEHIND = frozenset(
-    ["trainer_state.json", "all_results.json", "train_results.json", "eval_results.json", "adapter_config.json"]
-)
 
 
 def merge_stock(
@@ -61,25 +59,27 @@ def merge_stock(
     if base is not None:
         _check_same(folders[0], zero, leave_out=NO_MATTER | LABELS)  # a base has no labels yet
     names = [name for name in folders[0] if folders[0].is_float(name)]
-    vectors = [Changed(folder, partial(_minus, zero), names=names) for folder in folders]
+    zero_name = models[0] if base is None else base
+    vectors = [
+        Changed(folder, partial(_minus, zero, zero_name, model), names=names)
+        for model, folder in zip(models, folders, strict=True)
+    ]
     lengths = {} if base is None else _lengths(models, vectors, zero)
     merged: dict[str, torch.Tensor] = {}
     for name, change in method.merge(vectors, statistics=statistics):
-        merged[name] = (zero[name].double() + change).to(folders[0][name].dtype)
-        if not bool(merged[name].isfinite().all()):
-            raise ConfigError(f"the merged '{name}' holds numbers that are not finite; lower scale, or check the models")
+        merged[name] = finite_result(name, (zero[name].double() + change).to(folders[0][name].dtype))
     for name in folders[0].keys() - merged.keys():
         merged[name] = _same_everywhere(name, folders)
     report = MergeReport(folder=output_dir, kind="checkpoint", models=list(models), lengths=lengths, **told(method))
     with whole_folder(output_dir, resumable=False) as draft:
-        _copy_beside(folders[0].folder, draft)
+        copy_beside(folders[0].folder, draft)
         save_tensors(merged, draft / WHOLE, metadata={"format": "pt"})
         write_text(report.card(base), draft / "README.md")
     return report
 
 
-def _minus(zero: TensorFolder, name: str, tensor: torch.Tensor) -> torch.Tensor:
-    return tensor - zero[name].double()
+def _minus(zero: TensorFolder, zero_name: str, model: str, name: str, tensor: torch.Tensor) -> torch.Tensor:
+    return finite(name, tensor, of=model) - finite(name, zero[name], of=zero_name).double()
 
 
 def _lengths(models: Sequence[str], vectors: Sequence[TaskVector], zero: TensorFolder) -> dict[str, float]:
@@ -108,9 +108,9 @@ def _check_same(first: TensorFolder, other: TensorFolder, *, leave_out: frozense
     Raises:
         ConfigError: with the first difference.
     """
-    one, two = _config(first.folder), _config(other.folder)
-    for key in sorted({*one, *two} - leave_out):
-        if "drop" not in key and one.get(key) != two.get(key):
+    one, two = (_computation(_config(each.folder), leave_out) for each in (first, other))
+    for key in sorted({*one, *two}):
+        if one.get(key) != two.get(key):
             raise ConfigError(
                 f"{other.folder}: config.json says {key}: {two.get(key)!r}, and {first.folder} says {one.get(key)!r}; only models of one "
                 f"architecture, fine-tuned from one base, can be merged"
@@ -150,6 +150,19 @@ def _config(folder: Path) -> dict[str, Any]:
     return content
 
 
+def _computation(config: dict[str, Any], leave_out: frozenset[str], place: str = "") -> dict[str, Any]:
+    """Return what a configuration says of the computation; keys of a part's own are `encoder.hidden_size` and the like."""
+    found: dict[str, Any] = {}
+    for key, value in config.items():
+        if key in leave_out or "drop" in key:
+            continue
+        if isinstance(value, dict) and key not in LABELS:  # labels are the user's words, and may be called anything
+            found |= _computation(value, leave_out, f"{place}{key}.")
+        else:
+            found[f"{place}{key}"] = value
+    return found
+
+
 def _encoder(folder: Path) -> str | None:
     """Return the fingerprint of the encoder that a folder leaves to another package; None for a whole model."""
     return read_encoder(folder)["fingerprint"] if is_composed(folder) else None
@@ -172,16 +185,3 @@ def _same_everywhere(name: str, folders: Sequence[TensorFolder]) -> torch.Tensor
                 f"{other.folder}: '{name}' holds whole numbers that differ from those of {folders[0].folder}; they cannot be averaged"
             )
     return first
-
-
-def _copy_beside(folder: Path, draft: Path) -> None:
-    """Copy what is read beside the weights."""
-    for path in sorted(folder.iterdir()):
-        if path.is_dir() and path.name == TARGET_TOKENIZER:
-            shutil.copytree(path, draft / path.name)
-        elif (
-            path.suffix in (".json", ".txt", ".model", ".jinja")
-            and path.name not in LEFT_BEHIND
-            and not path.name.endswith("index.json")
-        ):
-            shutil.copy(path, draft / path.name)

@@ -4,17 +4,23 @@ encoder             <input>                            -> a head answers
 encoder-decoder     <input>  |  <target> eos           two stacks, and sometimes two tokenizers
 decoder             <input> separator <target> eos     one sequence; the loss counts the target alone
 chat                what the tokenizer's chat template makes of the messages, then <target> eos
+
+A text that spells a special token says its letters (`special.py`). Chat templates write special tokens, so there the messages' own are
+broken by a space; and a separator may be one.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
+from alter.data.special import as_text, broken, special_tokens
 from alter.errors import DataError, ModelError
 from alter.nn.site import Kind
 from alter.tasks.example import Example
@@ -54,7 +60,7 @@ class Codec:
         if self.kind == "decoder":
             rows = [self._prompt(example) for example in examples]
             return {"input_ids": [ids for ids, _ in rows]}, [cut for _, cut in rows]
-        texts = [Example(task=example.task, text=self._text(example)) for example in examples]
+        texts = [Example(task=example.task, text=self._text(example), messages=example.messages) for example in examples]
         return self._whole_and_cut(texts)
 
     def _whole_and_cut(self, examples: Sequence[Example]) -> tuple[Columns, list[bool]]:
@@ -67,6 +73,14 @@ class Codec:
                 for row, value in zip(rows, values, strict=True):
                     columns[name][row] = value
         return columns, too_long
+
+    @cached_property
+    def _special(self) -> re.Pattern[str]:
+        return special_tokens(self.tokenizer)
+
+    @cached_property
+    def _separator_ids(self) -> list[int]:
+        return list(self.tokenizer(self.separator, add_special_tokens=False, verbose=False).input_ids)
 
     def _text(self, example: Example) -> str:
         """Return the whole input as one text."""
@@ -86,7 +100,7 @@ class Codec:
                 f"task '{example.task}' is a chat, but the tokenizer of this base model has no chat template; drop `chat`, or choose a "
                 f"base model that was made for chats"
             )
-        messages = [{"role": role, "content": content} for role, content in example.messages]
+        messages = [{"role": role, "content": broken(content, self._special)} for role, content in example.messages]
         try:
             text = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
         except (TemplateError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError) as error:
@@ -103,14 +117,17 @@ class Codec:
         if example.messages:
             ids = list(self.tokenizer(self._chat(example), add_special_tokens=False, verbose=False).input_ids)
             return ids[-self.max_length :], len(ids) > self.max_length
-        text, text_pair = self._text(example), None
-        ids = list(self.tokenizer(f"{text}{self.separator}", text_pair, verbose=False).input_ids)
+        apart = self._special.search(self.separator) is not None  # it is read as what it is, and the text as text
+        text = self._text(example) if apart else f"{self._text(example)}{self.separator}"
+        ids = list(self.tokenizer(text, verbose=False, **as_text(self.tokenizer)).input_ids)
         # Tokenizers of models that also read may close a text; what follows here must not follow an end.
         if ids and ids[-1] == self.end_id and self.end_id != self.tokenizer.bos_token_id:
             ids.pop()
+        tail = self._separator_ids[-self.max_length :]
+        if apart:
+            ids += tail
         if len(ids) <= self.max_length:
             return ids, False
-        tail = list(self.tokenizer(self.separator, add_special_tokens=False, verbose=False).input_ids)[-self.max_length :]
         return [*ids[: self.max_length - len(tail)], *tail], True
 
     def targets(self, texts: Sequence[str]) -> tuple[list[list[int]], list[bool]]:
@@ -136,6 +153,7 @@ class Codec:
             add_special_tokens=self.kind != "decoder",
             return_attention_mask=False,
             verbose=False,
+            **as_text(self.writer),
             **room,
         )
         found = [list(ids) for ids in encoded["input_ids"]]
@@ -172,20 +190,24 @@ class Codec:
 
 
 def tokenise(examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase, *, max_length: int | None) -> Columns:
-    """Return the tokenizer's columns. Pairs go apart from single texts: an empty second segment would still cost a separator."""
+    """Return the tokenizer's columns. Pairs go apart from single texts: an empty second segment would still cost a separator.
+
+    The texts of chats are a template's, whose special tokens are meant.
+    """
     columns: Columns = {}
-    for pairs in (False, True):
-        chosen = [row for row, example in enumerate(examples) if (example.text_pair is not None) == pairs]
-        if chosen:
-            part = _tokenise_alike([examples[row] for row in chosen], tokenizer, max_length=max_length)
-            for name, values in part.items():
-                column = columns.setdefault(name, [[] for _ in examples])
-                for row, value in zip(chosen, values, strict=True):
-                    column[row] = value
+    kinds = [(example.text_pair is not None, bool(example.messages)) for example in examples]
+    for kind in sorted(set(kinds)):
+        chosen = [row for row, own in enumerate(kinds) if own == kind]
+        part = _tokenise_alike([examples[row] for row in chosen], tokenizer, max_length=max_length)
+        for name, values in part.items():
+            column = columns.setdefault(name, [[] for _ in examples])
+            for row, value in zip(chosen, values, strict=True):
+                column[row] = value
     return columns
 
 
 def _tokenise_alike(examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase, *, max_length: int | None) -> Columns:
+    read = {} if examples[0].messages else as_text(tokenizer)
     encoding: Mapping[str, Any] = tokenizer(
         [example.text for example in examples],
         [example.text_pair for example in examples] if examples[0].text_pair is not None else None,
@@ -193,5 +215,6 @@ def _tokenise_alike(examples: Sequence[Example], tokenizer: PreTrainedTokenizerB
         max_length=max_length,
         return_attention_mask=False,
         verbose=False,
+        **read,
     )
     return {name: list(values) for name, values in encoding.items()}

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Real
 
-from alter.errors import TaskError
+from alter.errors import TaskError, counted
 
 Values = Sequence[str] | Sequence[float]
 References = Values | Sequence[Sequence[str]]
@@ -82,7 +82,8 @@ def _texts_of(metric: str, row: int, value: object, *, several: bool) -> list[st
 def _check_sizes(metric: str, predictions: Values, references: References) -> None:
     if len(predictions) != len(references):
         raise TaskError(
-            f"{metric}: {len(predictions)} predictions for {len(references)} references; give one prediction for each reference"
+            f"{metric}: {counted(len(predictions), 'prediction')} for {counted(len(references), 'reference')}; "
+            f"give one prediction for each reference"
         )
     if not len(references):
         raise TaskError(f"{metric}: no rows to score; give at least one prediction and its reference")

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from alter.errors import ModelError, TaskError, did_you_mean
+from alter.errors import ConfigError, ModelError, TaskError, did_you_mean
 from alter.nn.ffn import find_ffn
 from alter.nn.heads import HeadBank
+from alter.nn.mixing import Weights
 from alter.nn.mta import MTA, attach, detach, watch
 from alter.nn.routing import Route, Router, RoutingState
 from alter.nn.site import FFNSite, Kind, choose_sites, projection_weight
@@ -24,6 +25,8 @@ from alter.recipe import HeadSettings, MTASettings, PartSettings, Trained
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+    from alter.peers.injected import Injected
 
 
 class Equipped(nn.Module):
@@ -80,9 +83,10 @@ class Equipped(nn.Module):
             attach(backbone, ffn, mta.to(projection_weight(ffn.down)))
         watch(backbone, encoder, self.state)
         self.backbone = backbone
+        self.injected: Injected | None = None
         self.heads = None
         if num_outputs is not None and self.kind == "encoder":
-            last = projection_weight(self.ffns[-1].down)
+            last = projection_weight(ffns[-1].down)
             self.heads = HeadBank(backbone.config.hidden_size, num_outputs, self.head_settings).to(last)
 
     @property
@@ -153,7 +157,8 @@ class Equipped(nn.Module):
         """Within this context the backbone computes the stock model's own function (heads stay)."""
         before, self.state.enabled = self.state.enabled, False
         try:
-            yield
+            with contextlib.nullcontext() if self.injected is None else self.injected.disabled(self.backbone):
+                yield
         finally:
             self.state.enabled = before
 
@@ -166,18 +171,42 @@ class Equipped(nn.Module):
         finally:
             self.state.recording = False
 
+    @contextlib.contextmanager
+    def trace_weights(self) -> Iterator[dict[int, Weights]]:
+        """Within this context each pass leaves its gate weights with their graph, for penalties: site position -> weights."""
+        self.state.traced = {}
+        try:
+            yield self.state.traced
+        finally:
+            self.state.traced = None
+
+    def after_step(self) -> None:
+        """Let gates that ask for it put their parameters in order; called after each optimizer step."""
+        for gate in (gate for mta in self.mtas for gate in (mta.selector, mta.gate)):
+            if callable(tidy := getattr(gate, "after_step", None)):
+                tidy()
+
     def start_gates(self) -> None:
         """Let every gate begin at the selector's weights: the start of stage 2."""
         for mta in self.mtas:
             mta.start_gate()
 
     def unequip(self) -> PreTrainedModel:
-        """Take the MTAs out and return the stock model."""
+        """Take the MTAs, or a method of peft, out and return the stock model."""
         detach(self.backbone)
+        if self.injected is not None:
+            self.injected.remove(self.backbone)
+            self.injected = None
         return self.backbone
 
     def gradient_checkpointing_enable(self) -> None:
-        """Recompute activations in the backward pass, with the routing of the pass they belong to."""
+        """Recompute activations in the backward pass, with the routing of the pass they belong to.
+
+        Raises:
+            ConfigError: the model carries X-LoRA, whose weights of a pass are gone by then.
+        """
+        if self.injected is not None and self.injected.reads_whole_texts:
+            raise ConfigError("X-LoRA's weights of a pass cannot be recomputed; set train.gradient_checkpointing: false")
         settings = {"use_reentrant": False, "context_fn": self.state.checkpoint_contexts}
         if hasattr(self.backbone, "activation_checkpointing_enable"):  # the name since transformers 5.23; the older one warns
             self.backbone.activation_checkpointing_enable(activation_checkpointing_kwargs=settings)
@@ -198,6 +227,9 @@ class Equipped(nn.Module):
                 owned.add(id(parameter))
             for path in mta.bank.replaced:
                 owned.update(id(parameter) for parameter in self.backbone.get_submodule(path).parameters(recurse=False))
+        for name, group in ({} if self.injected is None else self.injected.groups).items():
+            groups[group][f"backbone.{name}"] = parameter = self.backbone.get_parameter(name)
+            owned.add(id(parameter))
         for name, parameter in self.named_parameters():
             if id(parameter) not in owned:
                 groups["heads" if name.startswith("heads.") else "backbone"][name] = parameter

@@ -126,6 +126,8 @@ class MTA(nn.Module):
         if kept is not None and weights.values.dim() == 2:
             # Training saw the whole prompt at once; what it saw there must hold while the answer is written token by token.
             kept[self.position] = weights
+        if self.state.traced is not None:  # as they are: an operation more would be missed in a recomputation
+            self.state.traced[self.position] = weights
         if self.state.recording:
             self.state.recorded[self.position] = weights.dense(self.num_adapters + self.num_shared).detach()
         return weights

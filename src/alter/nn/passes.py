@@ -86,7 +86,7 @@ def one_stack(
             raise ModelError(
                 f"rows cannot be packed for a {type(model.backbone).__name__}: it takes no position_ids; set train.packing: false"
             )
-        dtype = projection_weight(model.ffns[-1].down).dtype
+        dtype = projection_weight(model.ffns[-1].down).dtype if model.ffns else model.backbone.dtype
         mask, input_ids = _packed_mask(packing, dtype, model.backbone.config), packing.pack(input_ids)
         given = {**given, "position_ids": packing.position_ids()}
     else:

@@ -47,6 +47,7 @@ class RoutingState:
         router: which module weighs the adapters now.
         enabled: False gives the base model's own function.
         recorded: site position -> dense gate weights of the last pass, (B, E) or (B, S, E), while `recording`.
+        traced: site position -> gate weights of the last pass as the gate gave them, with their graph; None: nobody wants them.
         kept: site position -> the weights that a decoder's site found when it read the prompt, which hold for the whole answer (gates
             by row); None outside generation.
         kept_reads: (site position, selector or gate) -> what it read then, for mixtures that differ by token in part.
@@ -59,14 +60,18 @@ class RoutingState:
     enabled: bool = True
     recording: bool = False
     recorded: dict[int, torch.Tensor] = field(default_factory=dict)
+    traced: dict[int, Weights] | None = None
     kept: dict[int, Weights] | None = None
     kept_reads: dict[tuple[int, str], dict[str, torch.Tensor]] = field(default_factory=dict)
     encoder_BD: torch.Tensor | None = None
     num_rows: int = 0
 
     def checkpoint_contexts(self) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-        """Return the two contexts that `torch.utils.checkpoint` enters for the pass and for its recomputation."""
-        return contextlib.nullcontext(), self._reinstated(replace(self, recording=False))
+        """Return the two contexts that `torch.utils.checkpoint` enters for the pass and for its recomputation.
+
+        Weights are kept of the pass, which has the graph, and not once more of the recomputation.
+        """
+        return contextlib.nullcontext(), self._reinstated(replace(self, recording=False, traced=None))
 
     @contextlib.contextmanager
     def _reinstated(self, then: RoutingState) -> Iterator[None]:
@@ -79,4 +84,4 @@ class RoutingState:
 
     def _take(self, other: RoutingState) -> None:
         self.route, self.router, self.enabled, self.recording = other.route, other.router, other.enabled, other.recording
-        self.encoder_BD, self.num_rows = other.encoder_BD, other.num_rows
+        self.encoder_BD, self.num_rows, self.traced = other.encoder_BD, other.num_rows, other.traced

@@ -49,7 +49,7 @@ def choose_sites(sites: str | list[int], num_layers: int, *, num_decoder_layers:
     """Return the positions of the FFNs that carry an MTA, in order; an encoder-decoder's stacks are chosen from alike.
 
     Args:
-        sites: `all`, `last`, `every-K` (each of every stack), or positions among all FFNs, the encoder's first.
+        sites: `all`, `last`, `none`, `every-K` (each of every stack), or positions among all FFNs, the encoder's first.
         num_layers: FFNs of the encoder.
         num_decoder_layers: FFNs of the decoder, which come after them.
 
@@ -57,6 +57,8 @@ def choose_sites(sites: str | list[int], num_layers: int, *, num_decoder_layers:
         ConfigError: a position does not exist; negative ones count from the last.
     """
     total = num_layers + num_decoder_layers
+    if sites == "none":
+        return []
     if isinstance(sites, str):
         every = {"all": 1, "last": total}.get(sites) or int(sites.removeprefix("every-"))
         stacks = (range(num_layers), range(num_layers, total))

@@ -28,3 +28,13 @@ def positions(config: PreTrainedConfig) -> int:
     if config.model_type in AFTER_PADDING and isinstance(padding, int):
         return limit - padding - 1
     return limit
+
+
+def before_first_position(rows: int, config: PreTrainedConfig) -> int:
+    """Return how many rows of a table of positions come before that of a text's first token: RoBERTa's and BART's begin later.
+
+    Args:
+        rows: of the table.
+        config: of its model.
+    """
+    return max(rows - positions(config), 0)

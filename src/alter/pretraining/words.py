@@ -20,6 +20,7 @@ from alter.errors import ConfigError
 from alter.pretraining.blocks import Units
 from alter.pretraining.corrupt import Example, Noise, noise_mask, permuted, spans_of
 from alter.pretraining.objectives import SENTENCE_ENDS, check_sentinels
+from alter.pretraining.spelling import Spelling
 from alter.pretraining.tokens import PlainText, sentinel_ids
 
 LONGEST_WORD = 64
@@ -28,7 +29,7 @@ LONGEST_WORD = 64
 
 @dataclass(frozen=True)
 class Word:
-    """A word and the tokens it has for the encoder and, with a space before it, for the decoder."""
+    """A word and the tokens that it has, behind another one, for the encoder and for the decoder."""
 
     source: tuple[int, ...]
     target: tuple[int, ...]
@@ -66,14 +67,13 @@ class _Words:
         self._before, self._after = _ends(source)
         self.length = length - len(self._before) - len(self._after)
         self.longest_target = longest_target
-        self._source, self._target = PlainText(source), PlainText(target)
+        self._source, self._target = Spelling(source), Spelling(target)
 
     def cut(self, documents: list[str]) -> list[Units]:
         """Return each document's words."""
         words = [_words(document) for document in documents]
         flat = [word for document in words for word in document]
-        spaced = [f" {word}" for word in flat]
-        sources, targets = iter(self._source.ids(spaced)), iter(self._target.ids(spaced))
+        sources, targets = iter(self._source.words(flat)), iter(self._target.words(flat))
         return [
             [Word(tuple(next(sources)), tuple(next(targets)), word.endswith(SENTENCE_ENDS)) for word in document]
             for document in words

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from alter.errors import DataError, TaskError, did_you_mean
+from alter.errors import DataError, TaskError, counted, did_you_mean
 from alter.tasks.example import Example
 from alter.tasks.row import at_place, canonical, conversation, inputs_of, is_blank, segment
 from alter.tasks.source import Row
@@ -51,7 +51,7 @@ def infer_labels(spec: TaskSpec, examples: Iterable[Example]) -> list[str]:
     if len(labels) < 2:
         seen = f"only the label '{labels[0]}'" if labels else "no label"
         remedy = "a classification needs at least 2. Add rows, or list `labels`"
-        raise TaskError(f"{at}: the {len(rows)} training rows hold {seen}; {remedy}")
+        raise TaskError(f"{at}: the {counted(len(rows), 'training row holds', 'training rows hold')} {seen}; {remedy}")
     if len(labels) > MAX_LABELS:
         remedy = "set kind: regression for numbers, or kind: generation for text"
         shown = ", ".join(repr(label[:40]) for label in labels[:3])
@@ -82,7 +82,8 @@ def _target(values: Mapping[str, Any], spec: TaskSpec, place: str) -> str:
         return answer
     if "label" not in values and "label" in check_template(spec.target):
         columns = ", ".join(sorted(values))
-        raise DataError(f"{at}: the row has no target; name its column under columns.label (the row's columns: {columns})")
+        what = f"the row has no target; name its column under columns.label (the row's columns: {columns})"
+        raise DataError(f"{at}: {what}", missing="label")
     return segment(spec.target, values, name="target", at=at).strip()
 
 
@@ -100,7 +101,8 @@ def _references(values: Mapping[str, Any], target: str, at: str) -> tuple[str, .
 def _label(values: Mapping[str, Any], spec: TaskSpec, at: str) -> str | float:
     if "label" not in values:
         columns = ", ".join(sorted(values))
-        raise DataError(f"{at}: the row has no label; name its column under columns.label (the row's columns: {columns})")
+        what = f"the row has no label; name its column under columns.label (the row's columns: {columns})"
+        raise DataError(f"{at}: {what}", missing="label")
     value = values["label"]
     if spec.kind == "regression":
         return _number(value, at)

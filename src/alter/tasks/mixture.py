@@ -14,7 +14,7 @@ import random
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from alter.errors import ConfigError, TaskError
+from alter.errors import ConfigError, TaskError, counted
 
 if TYPE_CHECKING:
     from alter.recipe import MixtureSettings
@@ -110,7 +110,7 @@ def _num_draws(rates: Mapping[str, float], total: int) -> dict[str, int]:
     never = next((task for task, count in counts.items() if count < 1), None)
     if never is not None:
         raise ConfigError(
-            f"task '{never}' would never be drawn: its mixing rate is {rates[never]:.3g}, and an epoch has {total} rows; "
+            f"task '{never}' would never be drawn: its mixing rate is {rates[never]:.3g}, and an epoch has {counted(total, 'row')}; "
             f"raise the task's weight, or choose another mixture.kind"
         )
     return counts

@@ -13,8 +13,9 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from alter.errors import ConfigError, DataError, TaskError, did_you_mean
+from alter.errors import ConfigError, DataError, TaskError, counted, did_you_mean
 from alter.tasks.answer import infer_labels, labelled, target_text
+from alter.tasks.columns import Columns
 from alter.tasks.example import Example
 from alter.tasks.row import ALIASES, at_place, canonical, is_blank, render_inputs, unlabelled
 from alter.tasks.source import OnProblem, Row, hub_splits, read_hub_rows, read_rows
@@ -128,7 +129,7 @@ class UnknownTasks:
         """Return one error per unknown task, at its first row."""
         found = []
         for name, places in self._places.items():
-            rows = "1 row names" if len(places) == 1 else f"{len(places)} rows name"
+            rows = counted(len(places), "row names", "rows name")
             hint = did_you_mean(name, self.known)
             found.append(DataError(f"{next(iter(places))}: {rows} the task '{name}', which the recipe does not have; {hint}"))
         return found
@@ -157,9 +158,11 @@ def _read_source(
     num_rows = 0
     claimed: Counter[str] = Counter()
     named: Counter[str] = Counter()
-    owners = _Owners(specs)
+    columns = Columns()
+    owners = _Owners(specs, columns)
     for row in _rows_of(source, split, report_file):
         num_rows += 1
+        columns.note(row)
         mine, name = owners.of(row, report)
         if name is not None:
             named[name] += 1
@@ -167,7 +170,7 @@ def _read_source(
                 on_other(name, row.place)
         for spec in mine:
             claimed[spec.name] += 1
-            _append_example(row, spec, examples[spec.name], report)
+            _append_example(row, spec, examples[spec.name], report, columns)
     for spec in specs:
         if num_rows and not claimed[spec.name] and not owners.failed[spec.name]:
             report(_no_rows(source[1], spec, named, num_rows))
@@ -191,17 +194,18 @@ def _splits_or_report(where: str, report: OnProblem) -> list[str]:
         return []
 
 
-def _append_example(row: Row, spec: TaskSpec, examples: list[Example], report: OnProblem) -> None:
+def _append_example(row: Row, spec: TaskSpec, examples: list[Example], report: OnProblem, columns: Columns) -> None:
     try:
         examples.append(labelled(row, spec))
     except DataError as error:
-        report(error)
+        report(columns.explain(error, row, spec))
 
 
 class _Owners:
     """Whose is a row? Tasks are kept by name, so that a file of 300 tasks costs one look-up per row."""
 
-    def __init__(self, specs: list[TaskSpec]) -> None:
+    def __init__(self, specs: list[TaskSpec], columns: Columns) -> None:
+        self.columns = columns
         self.failed: Counter[str] = Counter()
         self._by_column: dict[str | None, dict[str, TaskSpec]] = {}
         for spec in specs:
@@ -228,7 +232,8 @@ class _Owners:
         for spec in by_name.values():
             self.failed[spec.name] += 1
             at, hint = at_place(row.place, spec), did_you_mean(column, row.values)
-            report(DataError(f"{at}: columns.task_name is '{column}', and the file has no such column; {hint}"))
+            what = f"columns.task_name is '{column}', and the row has no such column"
+            report(self.columns.explain(DataError(f"{at}: {what}; {hint}", missing=column), row, spec))
 
 
 def _named_task(values: Mapping[str, Any], column: str | None) -> str | None:
@@ -240,7 +245,7 @@ def _named_task(values: Mapping[str, Any], column: str | None) -> str | None:
 def _no_rows(where: str, spec: TaskSpec, named: Counter[str], num_rows: int) -> DataError:
     names = did_you_mean(spec.name, named).removeprefix("allowed: ")
     return DataError(
-        f"{where}: task '{spec.name}': none of the {num_rows} rows is of this task; the tasks they name: {names} "
+        f"{where}: task '{spec.name}': none of the {counted(num_rows, 'row')} is of this task; the tasks they name: {names} "
         f"Give the task the name that its rows have, or name their column under columns.task_name"
     )
 

@@ -44,7 +44,8 @@ def canonical(values: Mapping[str, Any], spec: TaskSpec, *, place: str = "", for
             found[ours] = values[theirs]
         elif not (for_prediction and (ours in ("label", "task_name") or ours in values)):
             hint = did_you_mean(theirs, values)
-            raise DataError(f"{at_place(place, spec)}: columns.{ours} is '{theirs}', and the file has no such column; {hint}")
+            what = f"columns.{ours} is '{theirs}', and the row has no such column"
+            raise DataError(f"{at_place(place, spec)}: {what}; {hint}", missing=theirs)
     taken = {theirs for ours, theirs in spec.columns.items() if ours in ALIASES}
     for ours, names in ALIASES.items():
         if ours == "label" and spec.kind == "generation":

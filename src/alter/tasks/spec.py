@@ -9,7 +9,7 @@ from typing import Any, Literal
 import pydantic
 
 from alter.config import Settings, load_yaml, parse
-from alter.errors import ConfigError, PluginError
+from alter.errors import ConfigError, PluginError, counted
 from alter.metrics import metric_traits
 
 TaskKind = Literal["classification", "regression", "generation"]
@@ -177,7 +177,7 @@ class TaskSpec(Settings):
     @staticmethod
     def _check_labels(labels: list[str]) -> None:
         if len(labels) < 2:
-            raise ValueError(f"labels holds {len(labels)} label(s); a classification needs at least 2")
+            raise ValueError(f"labels holds {counted(len(labels), 'label')}; a classification needs at least 2")
         twice = sorted({label for label in labels if labels.count(label) > 1})
         if twice:
             raise ValueError(f"labels holds {twice} more than once")

@@ -94,7 +94,9 @@ def render(template: str, values: Mapping[str, Any], *, where: str = "template")
     except SecurityError as error:
         raise DataError(f"{where}: {template!r} is not safe: {error}; a template may only print columns") from None
     except jinja2.UndefinedError as error:
-        raise DataError(f"{where}: {_explain_undefined(str(error), template, values)}") from None
+        named = re.fullmatch(r"'(.+)' is undefined", str(error))
+        column = None if named is None else named[1]
+        raise DataError(f"{where}: {_explain_undefined(str(error), column, template, values)}", missing=column) from None
     except _NotText as error:
         raise DataError(f"{where}: {template!r} {error}") from None
     except (_TooLong, MemoryError, OverflowError):
@@ -119,9 +121,8 @@ def _joined(pieces: Iterable[str]) -> str:
     return "".join(kept)
 
 
-def _explain_undefined(message: str, template: str, values: Mapping[str, Any]) -> str:
-    named = re.fullmatch(r"'(.+)' is undefined", message)
-    if named is None:
+def _explain_undefined(message: str, column: str | None, template: str, values: Mapping[str, Any]) -> str:
+    if column is None:
         return f"{template!r} cannot be rendered: {message}; the row's columns: {', '.join(sorted(values))}"
-    remedy = f"{did_you_mean(named[1], values)} Mend the template, or map it under `columns`"
-    return f"{template!r} reads the column '{named[1]}', which the row does not have; {remedy}"
+    remedy = f"{did_you_mean(column, values)} Mend the template, or map it under `columns`"
+    return f"{template!r} reads the column '{column}', which the row does not have; {remedy}"

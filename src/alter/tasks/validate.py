@@ -2,18 +2,19 @@
 
     Recipe -> `validate_recipe` -> ValidationReport(problems, warnings, summaries)
 
-A problem stops a run; a warning does not (rows that stand in training and test alike, labels that training never shows).
+A problem stops a run; a warning does not (rows that stand in training and test alike, labels that only some splits show). The base
+model is not looked at here: `alter.check` does that.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from alter.errors import AlterError, DataError
+from alter.errors import AlterError, DataError, counted
 from alter.recipe import Recipe, load_recipe
 from alter.tasks.answer import infer_labels
 from alter.tasks.example import Example
@@ -24,6 +25,8 @@ from alter.tasks.spec import TaskSpec
 NUM_SHOWN = 3
 _MAX_LINES = 10
 _PLACE = re.compile(r"^(?P<file>.+?):(?P<line>\d+): (?P<what>.*)$", re.DOTALL)
+_AROUND = re.compile(r"(?<=\)), (?:after|before|where) .*?(?=; each row must be)", re.DOTALL)
+"""The text around a fault in JSON, which differs where the fault is the same."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +53,25 @@ class TaskSummary:
 
 
 @dataclass(frozen=True, kw_only=True)
+class BaseSummary:
+    """What the base model is.
+
+    Attributes:
+        name: as the recipe names it.
+        kind: encoder, encoder-decoder or decoder.
+        model_type: its config's.
+        family: the family that covers it; None where its FFNs are searched by structure.
+        writes: whether it writes text, so that tasks of kind generation fit it.
+    """
+
+    name: str
+    kind: str
+    model_type: str
+    family: str | None
+    writes: bool
+
+
+@dataclass(frozen=True, kw_only=True)
 class ValidationReport:
     """What validation found.
 
@@ -57,11 +79,13 @@ class ValidationReport:
         problems: what must be mended before a run, each with file, line and task; the same problem in more rows is told once.
         warnings: what should be looked at.
         summaries: task -> what its files hold.
+        base: what the base model is; None where it was not looked at.
     """
 
     problems: list[str]
     warnings: list[str]
     summaries: dict[str, TaskSummary]
+    base: BaseSummary | None = None
 
     @property
     def is_valid(self) -> bool:
@@ -74,15 +98,18 @@ class _Problems:
     """Problems by what they say, in the order of their first place."""
 
     places: dict[tuple[str, str], dict[str, None]] = field(default_factory=dict)
+    first: dict[tuple[str, str], str] = field(default_factory=dict)
 
     def add(self, error: AlterError) -> None:
         match = _PLACE.match(str(error))
         file, line, what = (match["file"], match["line"], match["what"]) if match else ("", "", str(error))
         # A file of two splits tells its problems twice; a dict keeps each line once and in order.
-        self.places.setdefault((file, what), {})[line] = None
+        key = (file, _AROUND.sub("", what))
+        self.first.setdefault(key, what)
+        self.places.setdefault(key, {})[line] = None
 
     def listed(self) -> list[str]:
-        return [_told_once(file, what, list(lines)) for (file, what), lines in self.places.items()]
+        return [_told_once(key[0], self.first[key], list(lines)) for key, lines in self.places.items()]
 
 
 def _told_once(file: str, what: str, lines: list[str]) -> str:
@@ -113,12 +140,13 @@ def validate_recipe(recipe: Recipe | str | Path) -> ValidationReport:
     splits = {split: load_tasks(uncapped, split, on_problem=problems.add, on_other=unknown.note) for split in SPLITS}
     for error in unknown.problems():
         problems.add(error)
-    warnings: list[str] = []
+    warnings = settings_without_effect(recipe)
     summaries: dict[str, TaskSummary] = {}
     for spec in specs:
         examples = {split: splits[split][spec.name] for split in SPLITS}
         _check_labels(spec, examples["train"], problems)
         warnings += _missing_splits(spec, problems) + _duplicates(spec, examples) + _unseen_labels(spec, examples)
+        warnings += labels_without_validation(spec, examples["train"], examples["validation"])
         summaries[spec.name] = _summary(spec, examples)
     return ValidationReport(problems=problems.listed(), warnings=warnings, summaries=summaries)
 
@@ -174,8 +202,8 @@ def _duplicates(spec: TaskSpec, examples: Mapping[str, list[Example]]) -> list[s
         twice = [example for example in examples[split] if (example.text, example.text_pair) in train]
         if twice:
             warnings.append(
-                f"{twice[0].place}: task '{spec.name}': {len(twice)} of {len(examples[split])} {split} rows stand in train with "
-                f"the same text; scores on them tell little"
+                f"{twice[0].place}: task '{spec.name}': {len(twice)} of {counted(len(examples[split]), f'{split} row')} "
+                f"{'stands' if len(twice) == 1 else 'stand'} in train with the same text; scores on such rows tell little"
             )
     return warnings
 
@@ -191,11 +219,38 @@ def _unseen_labels(spec: TaskSpec, examples: Mapping[str, list[Example]]) -> lis
             if example.label not in seen:
                 unseen.setdefault(example.label, []).append(example.place)
         warnings += [
-            f"{places[0]}: task '{spec.name}': the label '{label}' stands in {len(places)} {split} rows and in no training row; "
-            f"the model cannot learn it"
+            f"{places[0]}: task '{spec.name}': the label '{label}' stands in {counted(len(places), f'{split} row')} and in no "
+            f"training row; the model cannot learn it"
             for label, places in unseen.items()
         ]
     return warnings
+
+
+def labels_without_validation(spec: TaskSpec, train: Sequence[Example], validation: Sequence[Example]) -> list[str]:
+    """Return a warning of the labels that training rows have and no validation row has, or none; `train` says it too."""
+    if spec.kind != "classification" or not train or not validation:  # without any rows that is what is told
+        return []
+    shown = {example.label for example in validation}
+    missing = sorted({str(example.label) for example in train if example.label not in shown})
+    if not missing:
+        return []
+    named = ", ".join(f"'{label}'" for label in missing[:_MAX_LINES]) + (", ..." if len(missing) > _MAX_LINES else "")
+    return [
+        f"task '{spec.name}': {counted(len(missing), 'label')} of its training rows ({named}) "
+        f"{'stands' if len(missing) == 1 else 'stand'} in no validation row; the best step is chosen without looking at "
+        f"{'it' if len(missing) == 1 else 'them'}: add such validation rows"
+    ]
+
+
+def settings_without_effect(recipe: Recipe) -> list[str]:
+    """Return a warning for each task that asks for longer answers than the recipe allows; `train` says it too."""
+    most = recipe.max_target_length
+    return [
+        f"task '{spec.name}': generation.max_new_tokens is {spec.generation.max_new_tokens}, but max_target_length is {most}, so its "
+        f"answers end after {counted(most, 'token')}; raise max_target_length, or lower max_new_tokens"
+        for spec in recipe.tasks
+        if (spec.generation.max_new_tokens or 0) > most
+    ]
 
 
 def _summary(spec: TaskSpec, examples: Mapping[str, list[Example]]) -> TaskSummary:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import yaml
 
 from alter.checkpoint import AlterConfig
+from alter.errors import counted
 from alter.results import Results
 
 
@@ -13,8 +14,8 @@ def model_card(config: AlterConfig, results: Results) -> str:
     head = {
         "library_name": "alter-mta",
         "base_model": config.base.name,
-        "base_model_relation": "adapter",
-        "tags": ["mixture-of-task-adapters", "multi-task", config.mta.adapter.kind],
+        "base_model_relation": "finetune" if config.mta.sites == "none" and config.peft is None else "adapter",
+        "tags": _tags(config),
     }
     lines = ["---", yaml.safe_dump(head, sort_keys=False).strip(), "---", "", f"# {config.name}", ""]
     lines += [
@@ -31,7 +32,7 @@ def model_card(config: AlterConfig, results: Results) -> str:
     ]
     first = config.tasks[0].name
     lines += ['predictor = alter.load("path/to/this/folder")', f'predictor.predict("{first}", ["some text"])', "```", ""]
-    if config.mta.adapter.kind == "lora":
+    if config.mta.adapter.kind == "lora" and config.mta.sites != "none":
         lines += [
             "Each folder under `adapters/` is one task's LoRA in PEFT's format. On its own it is the task's adapter without shared",
             "adapters and gates; these are in `shared/` and `gates.safetensors`.",
@@ -46,11 +47,25 @@ def model_card(config: AlterConfig, results: Results) -> str:
     return "\n".join(lines)
 
 
+def _tags(config: AlterConfig) -> list[str]:
+    if config.peft is not None:
+        return ["multi-task", "peft", str(config.peft["peft_type"]).lower()]
+    return ["multi-task"] if config.mta.sites == "none" else ["mixture-of-task-adapters", "multi-task", config.mta.adapter.kind]
+
+
 def _what(config: AlterConfig, results: Results) -> str:
     stage = {"stage1": "stage 1 (task adapters)", "stage2": "stage 2 (task adapters, shared adapters, gate)"}[results.released]
     counts = results.parameters
     added = counts.get("total", 0) - counts.get("backbone", 0)
     changed = "its weights were trained too" if config.base.trained else "its weights are unchanged"
+    if config.mta.sites == "none":
+        method = "without adapters (`mta.sites: none`)"
+        if config.peft is not None:
+            method = f"with the method {config.peft['peft_type']} of the library peft (in `adapters/peft/`)"
+        return (
+            f"`{config.base.name}` {method}, {added:,} added parameters; the base is not in this folder "
+            f"unless `backbone.safetensors` is, and {changed}. Seed {results.seed}."
+        )
     return (
         f"`{config.base.name}` with Mixture-of-Task-Adapters (ALTER, arXiv 2309.11042): preset `{config.preset}`, adapters of kind "
         f"`{config.mta.adapter.kind}`, {added:,} added parameters; the base is not in this folder unless `backbone.safetensors` is, and "
@@ -65,7 +80,7 @@ def _task_table(config: AlterConfig, results: Results) -> list[str]:
         for split in ("validation", "test"):
             scores = results.splits.get(split)
             score = scores.tasks.get(task.name) if scores else None
-            cells.append(f"{score.score:.1f} ({score.num_examples} rows)" if score else "-")
+            cells.append(f"{score.score:.1f} ({counted(score.num_examples, 'row')})" if score else "-")
         labels = {"regression": "a number", "generation": "text"}.get(task.kind) or _short(task.labels or [])
         rows.append(f"| {task.name} | {labels} | {task.primary_metric} | {cells[0]} | {cells[1]} |")
     return rows

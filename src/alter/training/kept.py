@@ -148,7 +148,7 @@ class Kept:
             prune(self.checkpoints, self.recipe.train.save_total_limit)
         self.accelerator.wait_for_everyone()
 
-    def finish_stage(self, trainable: int) -> None:
+    def finish_stage(self, trainable: int, *, peak: int | None) -> None:
         """Put the best parameters back, write them to a file of their own, and note what the stage reached."""
         name = self.progress.stage
         put_back(self.best, self.changing)
@@ -163,6 +163,7 @@ class Kept:
             steps=self.progress.step,
             best_step=self.progress.best_step,
             scores=self.progress.best_scores,
+            peak_memory_bytes=peak,
         )
         self.advance(finished=True, results={**self.progress.results, name: result})
 

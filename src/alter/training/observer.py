@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -24,6 +24,7 @@ class StepReport:
     learning_rates: Mapping[str, float]
     grad_norm: float
     rows_per_second: float
+    penalties: Mapping[str, float] = field(default_factory=dict)
 
 
 class Observer(Protocol):
@@ -38,8 +39,8 @@ class Observer(Protocol):
     def logged(self, report: StepReport) -> None:
         """Hear the losses since the last report."""
 
-    def validated(self, stage: str, step: int, scores: SplitScores, *, best: bool) -> None:
-        """Hear the scores of a validation."""
+    def validated(self, stage: str, step: int, scores: SplitScores, *, best: bool, loss: float) -> None:
+        """Hear the scores of a validation, and the mean training loss since the last report, or of the report at this step."""
 
     def warned(self, message: str) -> None:
         """Hear of something a user should look at."""
@@ -60,7 +61,7 @@ class Silent:
     def logged(self, report: StepReport) -> None:
         """Show nothing."""
 
-    def validated(self, stage: str, step: int, scores: SplitScores, *, best: bool) -> None:
+    def validated(self, stage: str, step: int, scores: SplitScores, *, best: bool, loss: float) -> None:
         """Show nothing."""
 
     def warned(self, message: str) -> None:
@@ -91,10 +92,10 @@ class Many:
         for observer in self.observers:
             observer.logged(report)
 
-    def validated(self, stage: str, step: int, scores: SplitScores, *, best: bool) -> None:
+    def validated(self, stage: str, step: int, scores: SplitScores, *, best: bool, loss: float) -> None:
         """Pass it on."""
         for observer in self.observers:
-            observer.validated(stage, step, scores, best=best)
+            observer.validated(stage, step, scores, best=best, loss=loss)
 
     def warned(self, message: str) -> None:
         """Pass it on."""
@@ -123,10 +124,11 @@ class TensorBoard(Silent):
         """Write losses and learning rates."""
         values = {"loss": report.loss, "grad_norm": report.grad_norm}
         values |= {f"loss/{task}": loss for task, loss in report.losses.items()}
+        values |= {f"penalty/{name}": value for name, value in report.penalties.items()}
         values |= {f"learning_rate/{group}": rate for group, rate in report.learning_rates.items()}
         self._write(report.stage, report.step, values)
 
-    def validated(self, stage: str, step: int, scores: SplitScores, *, best: bool) -> None:
+    def validated(self, stage: str, step: int, scores: SplitScores, *, best: bool, loss: float) -> None:
         """Write the average and each task's score."""
         values = {"validation/average": scores.average}
         values |= {f"validation/{task}": score.score for task, score in scores.tasks.items()}

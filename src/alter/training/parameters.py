@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from alter.errors import CheckpointError
+from alter.errors import CheckpointError, counted
 from alter.tensors import load_tensors
 
 
@@ -39,6 +39,6 @@ def load_parameters(path: Path, parameters: Mapping[str, nn.Parameter], *, advic
     unfit = [name for name, p in parameters.items() if name not in tensors or tensors[name].shape != p.shape]
     if unfit:
         raise CheckpointError(
-            f"{path}: does not fit this model ({len(unfit)} parameters missing or of another shape, first {unfit[0]}); {advice}"
+            f"{path}: does not fit this model ({counted(len(unfit), 'parameter')} missing or of another shape, first {unfit[0]}); {advice}"
         )
     put_back({name: tensors[name] for name in parameters}, parameters)

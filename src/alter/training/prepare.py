@@ -129,6 +129,16 @@ def check_tasks(specs: Sequence[TaskSpec], kind: Kind) -> None:
             )
 
 
+def check_packing(recipe: Recipe, kind: Kind) -> None:
+    """Refuse packing where one stack does not both read and write.
+
+    Raises:
+        ConfigError: it was asked for.
+    """
+    if recipe.train.packing and kind != "decoder":
+        raise ConfigError(f"train.packing is for decoder-only models, and this base model is an {kind}; set train.packing: false")
+
+
 def check_targets(specs: Sequence[TaskSpec], codec: Codec) -> None:
     """Refuse tasks of which a model that writes could not tell two answers apart.
 

@@ -18,8 +18,7 @@ from accelerate import PartialState
 
 from alter.backbones._codec import codec_for
 from alter.backbones._load import base_fingerprint, load_base
-from alter.checkpoint import AlterConfig, BaseInfo, save_model
-from alter.data.codec import Codec
+from alter.checkpoint import AlterConfig, BaseInfo, Loaded, save_model
 from alter.errors import ConfigError
 from alter.evaluation import EvalSet, evaluate
 from alter.model import MTAModel
@@ -27,10 +26,22 @@ from alter.predict import Predictor, load
 from alter.recipe import Recipe, load_recipe
 from alter.results import Results, SplitScores, StageResult, read_results, write_results
 from alter.tensors import write_error
+from alter.training.adopt import check_fits
 from alter.training.card import model_card
 from alter.training.observer import Many, Observer, Silent, TensorBoard
 from alter.training.precision import resolve_precision
-from alter.training.prepare import Rows, check_lengths, check_targets, check_tasks, encode_split, eval_sets, read_rows
+from alter.training.prepare import (
+    Rows,
+    check_lengths,
+    check_packing,
+    check_targets,
+    check_tasks,
+    encode_split,
+    eval_sets,
+    read_rows,
+)
+from alter.training.records import score_and_record, stage_gates, write_gates
+from alter.training.remarks import about_rows
 from alter.training.rundir import RESULTS, RunDirectory
 from alter.training.trainer import Trainer
 from alter.training.validation import better
@@ -102,15 +113,12 @@ def _train(recipe: Recipe, folder: Path, *, resume: bool, observer: Observer, st
     check_tasks(rows.specs, codec.kind)
     check_lengths(codec, base)
     check_targets(rows.specs, codec)
-    if recipe.train.packing and codec.kind != "decoder":
-        raise ConfigError(
-            f"train.packing is for decoder-only models, and this base model is an {codec.kind}; set train.packing: false"
-        )
+    check_packing(recipe, codec.kind)
     fingerprint = base_fingerprint(base)
     torch.manual_seed(recipe.seed)
     num_outputs = [1 if spec.kind == "regression" else len(spec.labels or []) for spec in rows.specs]
     names = [spec.name for spec in rows.specs]
-    model = MTAModel(base, task_names=names, settings=recipe.mta, num_outputs=num_outputs, heads=recipe.heads)
+    model = MTAModel(base, task_names=names, settings=recipe.mta, num_outputs=num_outputs, heads=recipe.heads, peft=recipe.peft)
     validation = eval_sets(rows, "validation", codec=codec)
     batch_size = recipe.train.per_device_eval_batch_size
 
@@ -128,15 +136,26 @@ def _train(recipe: Recipe, folder: Path, *, resume: bool, observer: Observer, st
         observer=_observers(recipe, folder, observer, state),
         resume=resume,
     )
+    if trainer.kept.resumed is None:
+        if recipe.stage1_from is not None:
+            check_fits(recipe, rows, fingerprint=fingerprint)
+        for warning in about_rows(recipe, rows):
+            trainer.observer.warned(warning)
     stages = trainer.fit()
     released = better_stage(stages)
     if recipe.train.test_stages == "all":
-        stages = _with_test_scores(stages, trainer, eval_sets(rows, "test", codec=codec))
+        stages = _with_test_scores(stages, released, trainer, eval_sets(rows, "test", codec=codec))
+    gates = {}
+    for stage in stages:
+        trainer.restore(stage)
+        gates[stage] = stage_gates(trainer.model, validation, codec=codec)
     trainer.restore(released)
     model = trainer.model
-    results = _results(recipe, rows, model, stages, released, codec)
+    config = _config(recipe, rows, model, fingerprint, released)
+    loaded = Loaded(config=config, model=model, codec=codec, scales=rows.scales)
+    results = _results(recipe, rows, loaded, stages, released, folder=folder if state.is_main_process else None)
     if state.is_main_process:
-        config = _config(recipe, rows, model, fingerprint, released)
+        write_gates(model, gates, folder)
         save_model(model, config, folder / "model", card=model_card(config, results))
         try:
             write_results(results, folder / RESULTS)
@@ -146,12 +165,17 @@ def _train(recipe: Recipe, folder: Path, *, resume: bool, observer: Observer, st
     return results
 
 
-def _with_test_scores(stages: dict[str, StageResult], trainer: Trainer, sets: Mapping[str, EvalSet]) -> dict[str, StageResult]:
-    """Return the stages with the test scores of each one's best step, where there are test rows."""
+def _with_test_scores(
+    stages: dict[str, StageResult], released: str, trainer: Trainer, sets: Mapping[str, EvalSet]
+) -> dict[str, StageResult]:
+    """Return the stages with the test scores of each one's best step but the released one's, where there are test rows."""
     if not any(found.features for found in sets.values()):
         return stages
     scored = {}
     for stage, result in stages.items():
+        if stage == released or result.taken_from:  # the released one's are taken once, below; the run that trained it has them
+            scored[stage] = result
+            continue
         trainer.restore(stage)
         batch_size = trainer.recipe.train.per_device_eval_batch_size
         scores = evaluate(trainer.model, sets, codec=trainer.codec, batch_size=batch_size)[0]
@@ -172,17 +196,18 @@ def better_stage(stages: dict[str, StageResult]) -> str:
     return "stage1" if better(stages["stage1"].average, than=stages["stage2"].average) else "stage2"
 
 
-def _results(recipe: Recipe, rows: Rows, model: MTAModel, stages: dict[str, StageResult], released: str, codec: Codec) -> Results:
+def _results(
+    recipe: Recipe, rows: Rows, loaded: Loaded, stages: dict[str, StageResult], released: str, *, folder: Path | None
+) -> Results:
+    """Score the released model on validation and test rows and say what the run was; `folder`: where predictions go, if anywhere."""
     splits = {}
-    tested = stages[released].test
-    if tested is not None:
-        splits["test"] = tested
     for split in ("validation", "test"):
-        if split in splits:
-            continue
-        sets = eval_sets(rows, split, codec=codec)
+        sets = eval_sets(rows, split, codec=loaded.codec)
         if any(found.features for found in sets.values()):
-            splits[split] = evaluate(model, sets, codec=codec, batch_size=recipe.train.per_device_eval_batch_size)[0]
+            batch_size = recipe.train.per_device_eval_batch_size
+            splits[split] = score_and_record(loaded, rows, split, sets, folder=folder, batch_size=batch_size)
+    if recipe.train.test_stages == "all":
+        stages = {**stages, released: stages[released].model_copy(update={"test": splits.get("test")})}
     return Results(
         recipe=recipe.name,
         model=recipe.model_name_or_path,
@@ -191,7 +216,8 @@ def _results(recipe: Recipe, rows: Rows, model: MTAModel, stages: dict[str, Stag
         stages=stages,
         released=released,
         splits=splits,
-        parameters=model.count_parameters(),
+        rows={spec.name: {split: len(rows.splits[split][spec.name]) for split in rows.splits} for spec in rows.specs},
+        parameters=loaded.model.count_parameters(),
         environment={**environment(), "precision": resolve_precision(recipe.train.mixed_precision)},
     )
 
@@ -228,6 +254,7 @@ def _config(recipe: Recipe, rows: Rows, model: MTAModel, fingerprint: str, relea
         max_target_length=recipe.max_target_length,
         prompt_separator=recipe.prompt_separator,
         mta=recipe.mta,
+        peft=recipe.peft,
         heads=recipe.heads,
         tasks=rows.specs,
         scales={task: (scale.mean, scale.std) for task, scale in rows.scales.items()},

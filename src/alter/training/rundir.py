@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -19,6 +20,8 @@ from alter.training.state import checkpoints_in
 
 RECIPE = "recipe.yaml"
 RESULTS = "results.json"
+COMPARISON = ("compare.json", "arms")
+"""What a comparison leaves in its folder."""
 
 
 class RunDirectory:
@@ -29,19 +32,35 @@ class RunDirectory:
         recipe: the run's resolved recipe.
         resume: go on with the run that is there.
         writes: False in all processes but the main one, which neither lock nor write.
+        results: the file that a finished piece of work leaves.
+        begun: folder -> whether work was begun in it that a new one must not mix with.
+        others: what work of another kind leaves in its folder, where this work has no place.
     """
 
-    def __init__(self, folder: Path, recipe: Recipe, *, resume: bool, writes: bool = True) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        recipe: Recipe,
+        *,
+        resume: bool,
+        writes: bool = True,
+        results: str = RESULTS,
+        begun: Callable[[Path], bool] = lambda folder: bool(checkpoints_in(folder / "checkpoints")),
+        others: Sequence[str] = COMPARISON,
+    ) -> None:
         self.folder = folder
         self.recipe = recipe
         self.resume = resume
         self.writes = writes
+        self.results = results
+        self.begun = begun
+        self.others = others
         self._lock: int | None = None
 
     @property
     def finished(self) -> bool:
         """Whether the run in it is over."""
-        return (self.folder / RESULTS).exists()
+        return (self.folder / self.results).exists()
 
     def __enter__(self) -> RunDirectory:
         """Lock the directory, check what is there and write the resolved recipe.
@@ -88,10 +107,13 @@ class RunDirectory:
             self._lock = None
 
     def _check(self) -> None:
+        strange = next((name for name in self.others if (self.folder / name).exists()), None)
+        if strange is not None:
+            raise CheckpointError(f"{self.folder}: holds work of another kind ({strange} is there); choose another --output-dir")
         saved = self.folder / RECIPE
         wanted = resolved(self.recipe)
         if not saved.exists():
-            if checkpoints_in(self.folder / "checkpoints") or self.finished:
+            if self.begun(self.folder) or self.finished:
                 raise CheckpointError(
                     f"{self.folder}: holds results of something else ({RECIPE} is missing); choose another --output-dir"
                 )
@@ -106,10 +128,15 @@ class RunDirectory:
                 f"{saved}: cannot be read ({error}); put the run's recipe back, or choose another --output-dir"
             ) from None
         if not self.resume:
-            if not self.finished and not checkpoints_in(self.folder / "checkpoints"):
+            if not self.finished and not self.begun(self.folder):
                 self._write(wanted, saved)  # a run that never saved anything
                 return
-            state = "a finished run" if self.finished else "an unfinished run"
+            if self.finished and self.results == RESULTS:  # other work may have more to do when it is begun again
+                raise CheckpointError(
+                    f"{self.folder}: holds a finished run; choose another --output-dir, or delete it first (--resume would train "
+                    f"nothing more, and show its results again)"
+                )
+            state = "finished work" if self.finished else "an unfinished run"
             raise CheckpointError(f"{self.folder}: holds {state}; add --resume to go on with it, or choose another --output-dir")
         changed = sorted(_differences(before, wanted))
         if changed:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -16,19 +16,23 @@ from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.state import AcceleratorState
 from torch import nn
 
-from alter.data.batch import collate
+from alter.data.batch import Batch, collate
 from alter.data.codec import Codec
 from alter.data.encode import Features
 from alter.errors import ConfigError
 from alter.model import MTAModel
 from alter.recipe import Recipe, StageSettings, Trained
 from alter.results import StageResult
+from alter.training.adopt import adopt_stage1
 from alter.training.kept import Kept
+from alter.training.memory import peak_memory, reset_peak_memory
 from alter.training.meter import Meter
 from alter.training.observer import Observer, StepReport
 from alter.training.optim import build_optimizer, build_schedule
+from alter.training.penalties import Penalties
 from alter.training.precision import resolve_precision
 from alter.training.prepare import rows_digest
+from alter.training.remarks import about_cuts
 from alter.training.scope import parameter_scopes
 from alter.training.state import Progress
 from alter.training.steps import StepPlan, cut, row_weights
@@ -124,25 +128,14 @@ class Trainer:
                 )
         try:
             if self.kept.resumed is None:
-                self._warn_of_cut_rows()
+                for warning in about_cuts(self.recipe, self.rows):
+                    self.observer.warned(warning)
+                if self.recipe.stage1_from is not None:
+                    adopt_stage1(self.kept, self.model, self.recipe)
             self._fit_stages(stages)
         finally:  # an error must not leave a terminal half drawn or a tracker's file open
             self.observer.closed()
         return self.kept.progress.results
-
-    def _warn_of_cut_rows(self) -> None:
-        recipe = self.recipe
-        for task, rows in self.rows.items():
-            if num_cut := sum(row.truncated for row in rows):
-                self.observer.warned(
-                    f"{num_cut} of {len(rows)} training rows of task '{task}' are longer than max_length={recipe.max_length} tokens "
-                    f"and were cut; raise max_length"
-                )
-            if num_cut := sum(row.target_truncated for row in rows):
-                self.observer.warned(
-                    f"the targets of {num_cut} of {len(rows)} training rows of task '{task}' are longer than "
-                    f"max_target_length={recipe.max_target_length} tokens and were cut; raise max_target_length"
-                )
 
     def _fit_stages(self, stages: Mapping[str, StageSettings]) -> None:
         for name, stage in sorted(stages.items()):
@@ -169,24 +162,26 @@ class Trainer:
         schedule = build_schedule(optimizer, stage, num_steps=num_steps)
         scopes = parameter_scopes(self.model, stage.router)
         wrapped, prepared = self.accelerator.prepare(self.model, optimizer)
-        meter = Meter(self.model.task_names, self.model.device)
+        penalties = Penalties(self.model, stage, accelerator=self.accelerator, micro_batches=train.gradient_accumulation_steps)
+        meter = Meter(self.model.task_names, self.model.device, penalties=penalties.names)
         if kept.resumed is not None:
             kept.resume_stage(optimizer, schedule, meter)
         if kept.resumed is None or not self.accelerator.is_main_process:
             # Each process drops units of its own. A checkpoint holds the main process's state only: the others draw anew.
             torch.manual_seed(plan.seed + self.accelerator.process_index + 1_000_003 * kept.progress.step)
         count = sum(parameter.numel() for parameter in trainable.values())
+        reset_peak_memory(self.model.device)
         self.observer.stage_started(name, num_steps=num_steps, first_step=kept.progress.step, trainable=count)
         started = time.monotonic() - kept.progress.seconds
         while kept.progress.step < num_steps and not kept.progress.finished:
             rows = plan.step(kept.progress.step)
-            norm = self._step(wrapped, prepared, rows, trainable, scopes, meter)
+            norm = self._step(wrapped, prepared, rows, trainable, scopes, meter, penalties)
             schedule.step()
             kept.advance(step=kept.progress.step + 1, seconds=time.monotonic() - started, schedule_steps=kept.progress.step + 1)
             self.observer.stepped(name, kept.progress.step)
             self._report(name, plan, num_steps, optimizer, norm, meter)
             self._validate_and_save(stage, plan, num_steps, optimizer, meter, norm)
-        kept.finish_stage(count)
+        kept.finish_stage(count, peak=peak_memory(self.model.device))
         self.accelerator.free_memory()
         self.model = self.accelerator.unwrap_model(wrapped, keep_fp32_wrapper=False)
 
@@ -198,26 +193,21 @@ class Trainer:
         trainable: Mapping[str, nn.Parameter],
         scopes: Mapping[str, frozenset[int]],
         meter: Meter,
+        penalties: Penalties,
     ) -> torch.Tensor:
         """Train on one step's rows: micro-batches, then one optimizer step. Returns the gradient's norm."""
         accelerator, train = self.accelerator, self.recipe.train
         wrapped.train()
-        for micro_batch in range(train.gradient_accumulation_steps):
-            mine = cut(
-                rows,
-                micro_batch=micro_batch,
-                process=accelerator.process_index,
-                train=train,
-                num_processes=accelerator.num_processes,
-            )
+        penalties.look_ahead((batch, bool(mine)) for mine, batch in self._micro_batches(rows))
+        for micro_batch, (mine, batch) in enumerate(self._micro_batches(rows)):
             last = micro_batch == train.gradient_accumulation_steps - 1
             with accelerator.no_sync(wrapped) if not last else contextlib.nullcontext():
-                # A process with no rows left still takes part, with a row that weighs nothing: the others wait for it.
-                batch = collate(mine or rows[:1], self.codec, pack_to=self._pack_to).to(self.model.device)
-                out = wrapped(**batch.inputs, task_ids=batch.task_ids_B, **batch.supervised)
+                with penalties.traced() as traced:
+                    out = wrapped(**batch.inputs, task_ids=batch.task_ids_B, **batch.supervised)
                 losses_B = out.losses if mine else out.losses * 0.0
                 weights_B = row_weights(mine or rows[:1], rows, by=train.loss_weighting).to(losses_B.device)
-                accelerator.backward((losses_B * weights_B).sum() * accelerator.num_processes)
+                loss = penalties.on_top((losses_B * weights_B).sum(), traced, batch, counted=bool(mine), meter=meter)
+                accelerator.backward(loss * accelerator.num_processes)
                 meter.add(losses_B.detach(), batch.task_ids_B, counted=bool(mine))
         present = {row.task_id for row in rows}
         for name, parameter in trainable.items():
@@ -227,8 +217,17 @@ class Trainer:
         norm = accelerator.clip_grad_norm_(list(trainable.values()), train.max_grad_norm)
         optimizer.step()  # type: ignore[attr-defined]
         optimizer.zero_grad()  # type: ignore[attr-defined]
+        self.model.after_step()
         assert isinstance(norm, torch.Tensor)
         return norm
+
+    def _micro_batches(self, rows: Sequence[Features]) -> Iterator[tuple[list[Features], Batch]]:
+        """Yield this process's rows of each micro-batch of a step, and them padded together."""
+        train, here = self.recipe.train, self.accelerator
+        for micro_batch in range(train.gradient_accumulation_steps):
+            mine = cut(rows, micro_batch=micro_batch, process=here.process_index, train=train, num_processes=here.num_processes)
+            # A process with no rows left still takes part, with a row that weighs nothing: the others wait for it.
+            yield mine, collate(mine or rows[:1], self.codec, pack_to=self._pack_to).to(self.model.device)
 
     def _report(
         self, name: str, plan: StepPlan, num_steps: int, optimizer: torch.optim.Optimizer, norm: torch.Tensor, meter: Meter
@@ -248,10 +247,12 @@ class Trainer:
             learning_rates={str(group["name"]): float(group["lr"]) for group in optimizer.param_groups},
             grad_norm=float(norm),
             rows_per_second=rate,
+            penalties=meter.penalties,
         )
         self.kept.write({
             "event": "step", "stage": name, "step": step, "epoch": round(report.epoch, 4), "loss": loss, "losses": losses,
             "learning_rates": report.learning_rates, "grad_norm": report.grad_norm, "rows_per_second": round(rate, 1),
+            **({"penalties": meter.penalties} if meter.penalties else {}),
         })  # fmt: skip
         self.observer.logged(report)
 
@@ -269,11 +270,13 @@ class Trainer:
         validates = last or step % (stage.eval_steps or math.ceil(plan.steps_per_epoch / stage.evals_per_epoch)) == 0
         saves = last or (step % train.save_steps == 0 if train.save_steps else validates)
         if validates or saves:  # nothing is ever scored or saved of a model that is no number
-            check_losses(self.kept, *meter.peek(self.accelerator), norm)
+            loss, losses = meter.peek(self.accelerator)
+            check_losses(self.kept, loss, losses, norm)
             check_parameters(self.kept)
         meter.pause()
         if validates:
-            validate_step(self.kept, self.model, self.validate, observer=self.observer, patience=stage.early_stopping_patience)
+            patience = stage.early_stopping_patience
+            validate_step(self.kept, self.model, self.validate, observer=self.observer, patience=patience, loss=loss)
         if saves or self.kept.progress.finished:
             self.kept.save(optimizer, meter)
         meter.go_on()

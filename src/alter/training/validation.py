@@ -11,6 +11,7 @@ from accelerate.utils import broadcast_object_list
 from alter.errors import TrainingError
 from alter.model import MTAModel
 from alter.results import SplitScores
+from alter.training.collapse import while_training
 from alter.training.kept import Kept
 from alter.training.observer import Observer
 
@@ -57,7 +58,9 @@ def _no_number(kept: Kept, what: str) -> TrainingError:
     )
 
 
-def validate_step(kept: Kept, model: MTAModel, validate: Validate, *, observer: Observer, patience: int | None) -> None:
+def validate_step(
+    kept: Kept, model: MTAModel, validate: Validate, *, observer: Observer, patience: int | None, loss: float
+) -> None:
     """Score the model at the step in progress; the best one is kept, and too many without gain finish the stage.
 
     Args:
@@ -66,6 +69,7 @@ def validate_step(kept: Kept, model: MTAModel, validate: Validate, *, observer: 
         validate: scores it.
         observer: is told the scores, and of tasks whose every row got the same answer.
         patience: validations in a row that may bring no gain; None: any number.
+        loss: the mean training loss of late, which the observer is told.
 
     Raises:
         TrainingError: the model's outputs are no numbers.
@@ -85,8 +89,9 @@ def validate_step(kept: Kept, model: MTAModel, validate: Validate, *, observer: 
     name, step = kept.progress.stage, kept.progress.step
     tasks = {task: {"score": score.score, "metric": score.metric} for task, score in scores.tasks.items()}
     kept.write({"event": "validation", "stage": name, "step": step, "average": scores.average, "tasks": tasks, "best": best})
-    observer.validated(name, step, scores, best=best)
-    _warn_of_collapse(kept, scores, observer)
+    observer.validated(name, step, scores, best=best, loss=loss)
+    for warning in while_training(scores, kept.recipe, stage=name, step=step):
+        observer.warned(warning)
     if patience is not None and kept.progress.validations_without_gain >= patience:
         kept.advance(finished=True)
 
@@ -107,15 +112,3 @@ def _score(kept: Kept, model: MTAModel, validate: Validate) -> SplitScores:
     if isinstance(scores, SplitScores):
         return scores
     raise _no_number(kept, str(scores))
-
-
-def _warn_of_collapse(kept: Kept, scores: SplitScores, observer: Observer) -> None:
-    collapsed = [
-        f"{task} (always '{s.constant_prediction}')" for task, s in scores.tasks.items() if s.constant_prediction is not None
-    ]
-    if collapsed:
-        name, step = kept.progress.stage, kept.progress.step
-        observer.warned(
-            f"{name}, step {step}: one answer for every row on {', '.join(collapsed)}. Early in training this may "
-            f"pass; if it stays, lower stages.{name}.learning_rates.adapters or raise train.per_device_train_batch_size"
-        )

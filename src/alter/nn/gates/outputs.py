@@ -29,7 +29,7 @@ class OutputsGate(nn.Module):
         if shape.role == "selector":
             raise ConfigError(
                 "mta.selector.kind is outputs, but this gate weighs what a selector has mixed; use it as mta.gate.kind, "
-                "and one_hot, selector, task, linear or uniform as the selector"
+                "and one_hot, selector, taps, task, linear or uniform as the selector"
             )
         self.num_adapters = shape.num_adapters
         self.num_shared = shape.num_shared

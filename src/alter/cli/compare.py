@@ -1,0 +1,98 @@
+"""`alter compare RECIPE [key.path=value ...] --output-dir COMPARE [--seed 0 --seed 1] [--arm NAME ...]`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from alter.cli.terminal import console, echo_json, notes, table, warn
+
+if TYPE_CHECKING:
+    from alter.comparison import Comparison
+
+
+def compare(
+    recipe: Path = typer.Argument(..., help="The recipe: a YAML file."),
+    overrides: list[str] = typer.Argument(None, metavar="[KEY.PATH=VALUE]...", help="Settings over the recipe's, for all arms."),
+    output_dir: Path = typer.Option(None, "--output-dir", "-o", help="The comparison's folder."),
+    arm: list[str] = typer.Option(
+        None, "--arm", help="Run this arm, and what it needs; may be repeated. Default: all that apply."
+    ),
+    seed: list[int] = typer.Option(None, "--seed", min=0, help="A seed; may be repeated. Default: the recipe's."),
+    arms_file: Path = typer.Option(None, "--arms-file", help="Further arms: a YAML file of name: settings over the recipe."),
+    resume: bool = typer.Option(False, "--resume", help="Go on with the comparison in --output-dir; finished arms are kept."),
+    list_arms: bool = typer.Option(False, "--list-arms", help="Print the arms that apply to this recipe and stop."),
+    as_json: bool = typer.Option(False, "--json", help="Print compare.json instead of tables."),
+) -> None:
+    """Run a recipe's method beside baselines, ablations and variants: same rows, same trainer, what each reached and cost."""
+    from alter.comparing.arms import choose, own_arms
+    from alter.config import load_yaml
+    from alter.errors import ConfigError
+    from alter.recipe import load_recipe
+
+    resolved = load_recipe(recipe, list(overrides or []))
+    own = [] if arms_file is None else own_arms(load_yaml(arms_file), where=str(arms_file))
+    chosen = choose(resolved, arm or None, own)
+    if list_arms:
+        rows = [[one.name, one.family, one.title] for one in chosen]
+        console().print(table(f"arms for {resolved.name}", ["arm", "family", "what it is"], rows, left=3))
+        return
+    if output_dir is None:
+        raise ConfigError(f"no folder for the comparison is given; add one, e.g. --output-dir runs/{resolved.name}-compared")
+
+    from alter.cli.progress import TerminalProgress
+    from alter.comparing.run import compare as compare_recipe
+
+    screen = notes()
+    found = compare_recipe(
+        resolved,
+        output_dir=output_dir,
+        arms=arm or None,
+        own=own,
+        seeds=seed or None,
+        resume=resume,
+        observer=TerminalProgress(screen),
+        told=lambda message: screen.print(message, markup=False, soft_wrap=True),
+    )
+    for name, result in found.arms.items():
+        if result.failed:
+            warn(f"the arm '{name}' failed: {result.failed}")
+    if as_json:
+        from alter.comparison import SCHEMA
+        from alter.results import finite
+
+        content = found.model_dump()
+        echo_json(finite({"schema": content.pop("schema_version", SCHEMA), **content}))
+        return
+    _show(found)
+    console().print(f"\nall of it: {output_dir / 'compare.md'}, {output_dir / 'compare.json'}", markup=False, soft_wrap=True)
+
+
+def _show(comparison: Comparison) -> None:
+    """Print the averages, what the arms cost, and the questions."""
+    from alter.comparing.tables import signed, size, spread, verdict
+
+    split = "test" if any("test" in arm.summary for arm in comparison.arms.values()) else "validation"
+    rows = []
+    for name, arm in comparison.arms.items():
+        summary = arm.summary.get(split)
+        if summary is None:
+            continue
+        validation = arm.summary.get("validation")
+        budget = arm.runs[0].budget
+        rows.append([
+            name,
+            spread(validation.average) if validation else "-",
+            spread(summary.average),
+            signed(summary.delta_m),
+            "-" if budget.trainable_parameters is None else f"{budget.trainable_parameters / 1e6:.2f}M",
+            "-" if budget.relative_time is None else f"{budget.relative_time:.2f}",
+            size(budget.stored_bytes),
+        ])  # fmt: skip
+    columns = ["arm", "validation", split, "delta_m %", "trained", "time", "stored"]
+    console().print(table(f"{comparison.recipe}, {split} rows, seeds {', '.join(map(str, comparison.seeds))}", columns, rows))
+    for one in comparison.differences:
+        answer = f"{verdict(one)}: {one.difference:+.1f} points, {one.low:+.1f} to {one.high:+.1f}, against {one.against}"
+        console().print(f"{one.question} [bold]{answer}[/bold]", soft_wrap=True)

@@ -1,0 +1,39 @@
+"""The plain questions that a comparison answers, each a difference of two arms."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from alter.comparing.arms import has_stage2, main_arm
+from alter.recipe import Recipe
+
+Question = tuple[str, str, str]
+
+
+def questions(recipe: Recipe, arms: Collection[str]) -> list[Question]:
+    """Return (question, arm, the arm it is held against) of those questions whose arms are there."""
+    method = main_arm(recipe)
+    other = "alter" if method == "alter-lite" else "alter-lite"
+    asked: list[Question] = [
+        ("Is one model as good as one fine-tuned model a task?", method, "single-full"),
+        ("Is it better than one fine-tuned model for all tasks?", method, "multi-full"),
+        ("Is it better than a LoRA a task, each trained alone?", method, "single-lora"),
+        ("Is it better than one LoRA of the same size for all tasks?", method, "shared-lora"),
+        ("Is it better than TF-IDF and a linear model?", method, "tfidf"),
+        ("Is it better than the other preset?", method, other),
+    ]
+    if has_stage2(recipe):
+        asked += [
+            ("Does stage 2 help?", method, "stage1"),
+            ("Does stage 2 help more than as many epochs of stage 1?", method, "stage1-longer"),
+            ("Do two stages help more than one with everything in it?", method, "one-go"),
+            ("Do shared adapters carry anything?", method, "zeroed-shared"),
+        ]
+    asked += [
+        ("Do the learned weights carry anything, against equal ones?", method, "uniform-weights"),
+        ("Do the learned weights carry anything, against random ones?", method, "random-weights"),
+        ("Does the task's name carry anything?", method, "wrong-task"),
+    ]
+    asked += [(f"Is the recipe's gate better than {arm}?", method, arm) for arm in arms if arm.startswith("gate-")]
+    asked += [(f"Is it better than {arm}?", method, arm) for arm in arms if arm.startswith("peft-")]
+    return [(text, arm, against) for text, arm, against in asked if arm in arms and against in arms]

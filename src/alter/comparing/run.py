@@ -1,0 +1,308 @@
+"""Run a comparison: every arm with every seed, finished ones kept, then one file that says it all.
+
+recipe -> arms -> a run directory for each arm, seed (and task) -> compare.json, compare.md
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+
+from alter.backbones._load import load_base
+from alter.checkpoint import Loaded, load_model
+from alter.comparing.ablate import ABLATIONS
+from alter.comparing.arms import ARMS, OUTSIDE, Arm, arm_recipe, choose, has_stage2, main_arm
+from alter.comparing.borrowed import arrow, filled_in, fitting
+from alter.comparing.collect import Done, collect
+from alter.comparing.matched import matched_rank
+from alter.comparing.tables import markdown
+from alter.comparing.yardsticks import SPLITS, fit_and_score
+from alter.comparison import NAME, Comparison, write_comparison
+from alter.errors import ConfigError, TrainingError
+from alter.recipe import Recipe, load_recipe
+from alter.results import Results, SplitScores, finite, write_results, write_text
+from alter.tensors import write_error
+from alter.training.observer import Observer
+from alter.training.prepare import Rows, eval_sets, read_rows
+from alter.training.records import PREDICTIONS, score_and_record
+from alter.training.run import environment, train
+from alter.training.rundir import RECIPE, RESULTS, RunDirectory
+from alter.training.state import checkpoints_in
+
+PAGE = "compare.md"
+
+
+@dataclass(kw_only=True)
+class Comparing:
+    """A comparison at work.
+
+    Attributes:
+        recipe: what is compared.
+        folder: where everything goes.
+        arms: the arms, in the order of the tables.
+        seeds: the seeds.
+        observer: is told how each run's training goes.
+        told: is told of each arm, in a sentence.
+    """
+
+    recipe: Recipe
+    folder: Path
+    arms: Sequence[Arm]
+    seeds: Sequence[int]
+    observer: Observer | None
+    told: Callable[[str], None]
+    failed: dict[str, str] = field(default_factory=dict)
+    done: dict[str, dict[int, Done]] = field(default_factory=dict)
+    _rank: int | None = None
+    _rows: dict[int, Rows] = field(default_factory=dict)
+
+    def check(self) -> None:
+        """Refuse an arm whose settings fit no recipe before any arm is trained.
+
+        Raises:
+            ConfigError: there is one.
+        """
+        for arm in self.arms:
+            if arm.kind in ("train", "per-task"):
+                for task in self._tasks(arm):
+                    arm_recipe(self.recipe, arm, seed=self.seeds[0], task=task)
+
+    def run(self) -> None:
+        """Run all arms; one whose training diverges is noted and left behind.
+
+        Raises:
+            TrainingError: the disk is full, or the folder cannot be written.
+        """
+        total = len(self.arms) * len(self.seeds)
+        by_need = sorted(
+            self.arms,
+            key=lambda arm: (arm.kind == "ablation", arm.name == main_arm(self.recipe), (arm.base or arm.loras) is not None),
+        )
+        # What others build on comes first: stage 1, then the method and the gates on it, then changes of the trained method.
+        for number, (seed, arm) in enumerate(itertools.product(self.seeds, by_need), start=1):
+            self.told(f"{number}/{total}  {arm.name}, seed {seed}: {arm.title}")
+            try:
+                self._run(arm, seed)
+            except TrainingError as error:
+                if isinstance(error.__cause__, OSError | SafetensorError):  # a full disk is no arm's fault
+                    raise
+                before = f"{self.failed[arm.name]}\n" if arm.name in self.failed else ""
+                self.failed[arm.name] = f"{before}seed {seed}: {error}"
+                self.told(f"{arm.name}, seed {seed} failed: {error}")
+            else:
+                self.done.setdefault(arm.name, {})[seed] = self._left(arm, seed)
+
+    def keep_finished(self, known: Sequence[Arm]) -> list[Arm]:
+        """Add what earlier calls finished and nobody asked for now; return all arms that there is something of, in the order of `known`."""
+        for arm in known:
+            for path in sorted((self.folder / "arms" / arm.name).glob("seed*")):
+                number = path.name.removeprefix("seed")
+                if number.isdecimal() and int(number) not in self.done.get(arm.name, {}):
+                    left = self._left(arm, int(number))
+                    if all((folder / RESULTS).exists() for folder in left.folders):
+                        self.done.setdefault(arm.name, {})[int(number)] = left
+        return [arm for arm in known if arm.name in self.done or arm.name in self.failed]
+
+    def _place(self, arm: str, seed: int) -> Path:
+        return self.folder / "arms" / arm / f"seed{seed}"
+
+    def _tasks(self, arm: Arm) -> list[str] | list[None]:
+        """Return the tasks that an arm trains one at a time, or None for all at once."""
+        return [task.name for task in self.recipe.tasks] if arm.kind == "per-task" else [None]
+
+    def _left(self, arm: Arm, seed: int) -> Done:
+        """Return what an arm leaves once it is over."""
+        place = self._place(arm.name, seed)
+        return Done(
+            folders=[place if task is None else place / task for task in self._tasks(arm)],
+            per_task=arm.kind == "per-task",
+            trained=arm.kind in ("train", "per-task"),
+            changed=self._place(main_arm(self.recipe), seed) if arm.kind == "ablation" else None,
+        )
+
+    def _run(self, arm: Arm, seed: int) -> None:
+        folder = self._place(arm.name, seed)
+        if arm.kind == "yardstick":
+            self._yardstick(arm, seed, folder)
+        elif arm.kind == "ablation":
+            self._ablation(arm, seed, folder)
+        elif arm.kind == "routed":
+            self._routed(arm, seed, folder)
+        else:
+            for task in self._tasks(arm):
+                self._train(arm, seed, folder if task is None else folder / task, task=task)
+
+    def _train(self, arm: Arm, seed: int, folder: Path, *, task: str | None) -> None:
+        rank = self._matched_rank() if arm.rank_of else None
+        recipe = arm_recipe(self.recipe, arm, seed=seed, rank=rank, task=task, peft=self._peft(arm, seed))
+        source = "stage1" if arm.name == main_arm(self.recipe) and has_stage2(self.recipe) else arm.base
+        if source is not None:
+            taken = self._place(source, seed)
+            if not (taken / RESULTS).exists():
+                raise TrainingError(f"needs the arm {source} with this seed, which failed; see its message")
+            recipe = recipe.model_copy(update={"stage1_from": str(taken.resolve())})
+        begun = (folder / RECIPE).exists() and ((folder / RESULTS).exists() or bool(checkpoints_in(folder / "checkpoints")))
+        if begun and source is not None:  # stage 1 is in it already: where it came from may have been moved since
+            recipe = recipe.model_copy(update={"stage1_from": load_recipe(folder / RECIPE).stage1_from})
+        train(recipe, output_dir=folder, resume=begun, observer=self.observer)
+        _drop_states(folder, keep=arm.name == "stage1")
+
+    def _peft(self, arm: Arm, seed: int) -> dict[str, Any] | None:
+        """Return what the base, or the arm whose LoRAs it weighs, adds to a peer's block peft; None for other arms."""
+        if arm.loras is not None:
+            runs = self._loras(arm, seed)
+            return {"adapters": {task: str((run / "model" / "adapters" / task).resolve()) for task, run in runs.items()}}
+        if arm.family != "peer":
+            return None
+        base, _ = load_base(self.recipe.model_name_or_path, revision=self.recipe.revision)
+        return filled_in(arm.name, base, self.recipe, arm.settings(self.recipe)["peft"])
+
+    def _loras(self, arm: Arm, seed: int) -> dict[str, Path]:
+        """Return the runs, one a task, whose LoRAs an arm weighs."""
+        assert arm.loras is not None
+        runs = {task.name: self._place(arm.loras, seed) / task.name for task in self.recipe.tasks}
+        if not all((run / RESULTS).exists() for run in runs.values()):
+            raise TrainingError(f"needs the arm {arm.loras} with this seed, which failed; see its message")
+        return runs
+
+    def _routed(self, arm: Arm, seed: int, folder: Path) -> None:
+        if not (folder / RESULTS).exists():
+            loaded = arrow(self.recipe, self._loras(arm, seed), seed=seed)
+            self._write_results(arm, seed, folder, self._score(loaded, seed, folder))
+
+    def _matched_rank(self) -> int:
+        if self._rank is None:
+            base, _ = load_base(self.recipe.model_name_or_path, revision=self.recipe.revision)
+            self._rank = matched_rank(base, self.recipe)
+        return self._rank
+
+    def rows_of(self, seed: int) -> Rows:
+        """Return the rows of a seed, which decides what a cap keeps."""
+        if seed not in self._rows:
+            self._rows = {seed: read_rows(self.recipe.model_copy(update={"seed": seed}))}
+        return self._rows[seed]
+
+    def _yardstick(self, arm: Arm, seed: int, folder: Path) -> None:
+        assert arm.yardstick is not None
+        if not (folder / RESULTS).exists():
+            rows = self.rows_of(seed)
+            found = fit_and_score(rows, arm.yardstick, seed=seed)
+            for split, tasks in found.records.items():
+                for task, records in tasks.items():
+                    _write_lines(folder / PREDICTIONS / split / f"{task}.jsonl", records)
+            self._write_results(arm, seed, folder, found.splits)
+
+    def _ablation(self, arm: Arm, seed: int, folder: Path) -> None:
+        trained = self._place(main_arm(self.recipe), seed)
+        if not (trained / RESULTS).exists():
+            raise TrainingError(f"needs the arm {main_arm(self.recipe)} with this seed, which failed; see its message")
+        if not (folder / RESULTS).exists():
+            loaded = load_model(trained)
+            if arm.name == "zeroed-shared" and loaded.model.router != "gate":
+                raise TrainingError("the released stage is stage 1, which has no shared adapters")
+            ABLATIONS[arm.name](loaded.model, seed=seed)
+            self._write_results(arm, seed, folder, self._score(loaded, seed, folder))
+
+    def _score(self, loaded: Loaded, seed: int, folder: Path) -> dict[str, SplitScores]:
+        rows = self.rows_of(seed)
+        sets = {split: eval_sets(rows, split, codec=loaded.codec) for split in SPLITS}
+        batch_size = self.recipe.train.per_device_eval_batch_size
+        return {
+            split: score_and_record(loaded, rows, split, found, folder=folder, batch_size=batch_size)
+            for split, found in sets.items()
+            if any(one.features for one in found.values())
+        }
+
+    def _write_results(self, arm: Arm, seed: int, folder: Path, splits: dict[str, SplitScores]) -> None:
+        results = Results(
+            recipe=f"{self.recipe.name}-{arm.name}",
+            model=self.recipe.model_name_or_path,
+            seed=seed,
+            splits=splits,
+            environment=environment(),
+        )
+        _guard(folder / RESULTS, lambda: write_results(results, folder / RESULTS))
+
+
+def compare(
+    recipe: Recipe,
+    *,
+    output_dir: str | Path,
+    arms: Sequence[str] | None = None,
+    own: Sequence[Arm] = (),
+    seeds: Sequence[int] | None = None,
+    resume: bool = False,
+    observer: Observer | None = None,
+    told: Callable[[str], None] = lambda message: None,
+) -> Comparison:
+    """Run a recipe's method beside baselines, ablations and variants, and write compare.json and compare.md.
+
+    Args:
+        recipe: the recipe.
+        output_dir: the comparison's folder.
+        arms: arms by name; None: all that say anything about this recipe.
+        own: further arms, from `own_arms`.
+        seeds: seeds; None: the recipe's own.
+        resume: go on with the comparison in `output_dir`; finished arms are kept, asked for again or not, and further arms and seeds
+            may be asked for.
+        observer: is told how training goes.
+        told: is told of each arm, in a sentence.
+
+    Raises:
+        ConfigError: an arm is unknown, does not fit or has settings that do not, or a seed is given twice.
+        CheckpointError: another process works in the folder, or it holds something else.
+        TrainingError: all arms failed, or the disk is full.
+    """
+    chosen = fitting(recipe, choose(recipe, arms, own), named=arms or (), told=told)
+    numbers = list(seeds) if seeds is not None else [recipe.seed]
+    if not numbers or len(set(numbers)) != len(numbers) or min(numbers) < 0:
+        raise ConfigError(f"seeds are {numbers}; give each seed once, from 0")
+    folder = Path(output_dir)
+    work = Comparing(recipe=recipe, folder=folder, arms=chosen, seeds=numbers, observer=observer, told=told)
+    work.check()
+    with RunDirectory(
+        folder,
+        recipe,
+        resume=resume,
+        results=NAME,
+        begun=lambda folder: (folder / "arms").exists(),
+        others=(RESULTS, "checkpoints"),
+    ):
+        work.run()
+        shown = work.keep_finished([*ARMS, *OUTSIDE, *own])
+        if not any(work.done.values()):
+            raise TrainingError(f"all arms failed; the first: {next(iter(work.failed.values()))}")
+        rows = work.rows_of(numbers[0])
+        told("resampling test rows for the intervals")
+        comparison = collect(recipe, shown, work.done, work.failed, rows=rows, folder=folder, environment=environment())
+        _guard(folder / PAGE, lambda: write_text(markdown(comparison), folder / PAGE))
+        _guard(folder / NAME, lambda: write_comparison(comparison, folder))
+    return comparison
+
+
+def _drop_states(folder: Path, *, keep: bool) -> None:
+    """Delete a finished run's checkpoints: optimizer states of dozens of runs fill a disk. `keep`: stage 1's best parameters stay."""
+    for path in (folder / "checkpoints").glob("*"):
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif not keep:
+            path.unlink()
+
+
+def _write_lines(path: Path, records: Sequence[Mapping[str, Any]]) -> None:
+    text = "".join(json.dumps(finite(record), ensure_ascii=False) + "\n" for record in records)
+    _guard(path, lambda: write_text(text, path))
+
+
+def _guard(path: Path, write: Callable[[], None]) -> None:
+    try:
+        write()
+    except OSError as error:
+        raise write_error(error, path) from error

@@ -1,0 +1,1 @@
+"""Penalties on gate weights, one file each: presence registers."""

@@ -1,0 +1,139 @@
+"""What is held side by side: a part of a report is one comparison, or all runs that were given, as arms of one or more seeds."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+from alter.comparison import Budget, ComparedTask, Difference, Spread, Summary
+from alter.reporting.run_folder import SPLITS, Answer, RunFolder
+from alter.results import SplitScores
+
+METHOD_FAMILIES = ("alter", "own", "gate", "stage2")
+"""Families whose arms have gates worth a map."""
+
+K = TypeVar("K")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """Scores that stand beside others: an arm's, or those of one of its stages."""
+
+    name: str
+    splits: Mapping[str, Summary]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Member:
+    """An arm with one seed.
+
+    Attributes:
+        seed: the seed.
+        run: its run directory; None of yardsticks, of arms of one task at a time, and where it was deleted.
+        scores: split -> scores.
+        budget: what it cost.
+        answers: split -> task -> rows; only of arms that are looked at closely.
+        stage_tests: stage -> test average at its best step, where it was scored.
+    """
+
+    seed: int
+    run: RunFolder | None = None
+    scores: Mapping[str, SplitScores] = field(default_factory=dict)
+    budget: Budget
+    answers: Mapping[str, Mapping[str, Sequence[Answer]]] = field(default_factory=dict)
+    stage_tests: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arm:
+    """An arm over all seeds.
+
+    Attributes:
+        name: as the tables have it.
+        title: what it is, in a line.
+        family: see `alter.comparison.Family`; `run` of runs that are in no comparison.
+        members: one a seed.
+        splits: split -> its scores, over seeds.
+        columns: what the table of scores has of it: of a plain run its yardsticks and stages too.
+        is_close: whether it is looked at closely: confusions, worst answers, a gate map per site.
+        failed: why it has no scores.
+    """
+
+    name: str
+    title: str
+    family: str
+    members: Sequence[Member]
+    splits: Mapping[str, Summary]
+    columns: Sequence[Column]
+    is_close: bool = False
+    failed: str = ""
+
+    @property
+    def runs(self) -> list[RunFolder]:
+        """Its run directories, by seed."""
+        return [member.run for member in self.members if member.run is not None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """One comparison, or all runs that are in none.
+
+    Attributes:
+        title: what it is.
+        folders: the arguments that it was read from.
+        facts: what it is, by name, for the first table.
+        tasks: by name.
+        arms: in the order of the tables.
+        small_below: a task with fewer training rows is small.
+        differences: what a comparison answers.
+        environments: where from -> versions and machine.
+        is_comparison: whether it is one.
+    """
+
+    title: str
+    folders: Sequence[Path]
+    facts: Sequence[Mapping[str, str]]
+    tasks: Mapping[str, ComparedTask]
+    arms: Sequence[Arm]
+    small_below: int
+    differences: Sequence[Difference] = ()
+    environments: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    is_comparison: bool = False
+
+    @property
+    def splits(self) -> list[str]:
+        """Splits with scores, test first."""
+        return [split for split in SPLITS if any(split in column.splits for arm in self.arms for column in arm.columns)]
+
+    @property
+    def close(self) -> list[Arm]:
+        """The arms that are looked at closely."""
+        return [arm for arm in self.arms if arm.is_close]
+
+
+def spread(values: Iterable[float]) -> Spread:
+    """Return mean and standard deviation (n - 1) of one number a seed; what is no number is left out."""
+    found = [value for value in values if math.isfinite(value)]
+    sd = statistics.stdev(found) if len(found) > 1 else math.nan
+    return Spread(mean=statistics.fmean(found) if found else math.nan, sd=sd, seeds=len(found))
+
+
+def mean(values: Iterable[float | None]) -> float | None:
+    """Return the mean of the numbers among `values`; None where there are none."""
+    found = [value for value in values if value is not None and math.isfinite(value)]
+    return statistics.fmean(found) if found else None
+
+
+def mean_budget(members: Sequence[Member]) -> Budget:
+    """Return what an arm cost, on average over its seeds."""
+    budgets = [member.budget for member in members]
+    whole = {
+        name: mean(getattr(budget, name) for budget in budgets)
+        for name in ("trainable_parameters", "total_parameters", "steps", "peak_memory_bytes", "stored_bytes")
+    }
+    parts = {name: mean(getattr(budget, name) for budget in budgets) for name in ("seconds", "relative_time", "stage2_share")}
+    return Budget.model_validate({**parts, **{name: None if value is None else round(value) for name, value in whole.items()}})

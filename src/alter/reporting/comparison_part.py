@@ -1,0 +1,89 @@
+"""A comparison's folder as a part of a report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from alter.comparison import NAME, ArmResult, ArmRun, Comparison, read_comparison
+from alter.reporting.arms import Arm, Column, Member, Part
+from alter.reporting.files import Files, date_of
+from alter.reporting.run_folder import RESULTS, SPLITS, Answer, RunFolder, read_answers, read_run
+from alter.reporting.words import listed
+
+WITHOUT_RUNS = ("yardstick", "ablation")
+"""Families whose arms have no run of their own: nothing was trained, or what was trained is another arm's."""
+WITHOUT_DETAIL = ("yardstick", "per-task", "ablation", "peer")
+"""Families that are looked at closely only where nothing else is there: they have no gates."""
+
+
+def comparison_part(folder: Path, files: Files) -> Part:
+    """Read a comparison and the run directories that it names; those that were deleted are done without.
+
+    Raises:
+        CheckpointError: a file is damaged.
+    """
+    found = read_comparison(folder)
+    files.note(folder / NAME)
+    close = close_arm(found)
+    arms = [_arm(name, arm, folder, found, files, is_close=name == close) for name, arm in found.arms.items()]
+    return Part(
+        title=f"comparison {found.recipe}",
+        folders=[folder],
+        facts=[_facts(folder, found)],
+        tasks=found.tasks,
+        arms=arms,
+        small_below=found.small_below,
+        differences=found.differences,
+        environments={str(folder): found.environment},
+        is_comparison=True,
+    )
+
+
+def close_arm(found: Comparison) -> str | None:
+    """Return the arm to look at closely: the recipe as it stands, which has its preset's name, else the first that was trained."""
+    present = [name for name, arm in found.arms.items() if arm.runs]
+    if found.preset in present:
+        return found.preset
+    trained = [name for name in present if found.arms[name].family not in WITHOUT_DETAIL]
+    return next(iter([*trained, *present]), None)
+
+
+def _facts(folder: Path, found: Comparison) -> dict[str, str]:
+    return {
+        "folder": str(folder),
+        "recipe": found.recipe,
+        "base model": found.model,
+        "preset": found.preset,
+        "seeds": listed([str(seed) for seed in found.seeds]),
+        "arms": str(len(found.arms)),
+        "written": date_of([folder / NAME]),
+    }
+
+
+def _arm(name: str, arm: ArmResult, folder: Path, found: Comparison, files: Files, *, is_close: bool) -> Arm:
+    has_run = arm.family not in WITHOUT_RUNS
+    members = [_member(run, folder, list(found.tasks), files, has_run=has_run, is_close=is_close) for run in arm.runs]
+    columns = [Column(name=name, splits=arm.summary)] if arm.summary else []
+    return Arm(
+        name=name, title=arm.title, family=arm.family, members=members, splits=arm.summary, columns=columns, is_close=is_close,
+        failed=arm.failed,
+    )  # fmt: skip
+
+
+def _member(run: ArmRun, folder: Path, tasks: list[str], files: Files, *, has_run: bool, is_close: bool) -> Member:
+    answers: Mapping[str, Mapping[str, list[Answer]]] = {}
+    if is_close:
+        places = {split: run.answers[split] for split in SPLITS if split in run.answers}
+        answers = {split: read_answers(place, folder, tasks, files) for split, place in places.items()}
+    read = _run(folder, run, files) if has_run else None
+    tests = {stage: one.test for stage, one in run.stages.items() if one.test is not None}
+    return Member(seed=run.seed, run=read, scores=run.splits, budget=run.budget, answers=answers, stage_tests=tests)
+
+
+def _run(folder: Path, run: ArmRun, files: Files) -> RunFolder | None:
+    """Return the arm's run directory; arms of one task at a time have many, and none that shows them all."""
+    if len(run.folders) != 1:
+        return None
+    path = folder / run.folders[0]
+    return read_run(path, files) if (path / RESULTS).exists() else None

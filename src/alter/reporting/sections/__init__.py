@@ -1,0 +1,57 @@
+"""The sections of a report, one file each: `piece(part)` turns a part's numbers into sentences, tables and figures.
+
+A section without anything to say of any part is left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from alter.reporting.arms import Part
+from alter.reporting.blocks import Fold, Section
+from alter.reporting.sections import (
+    affinity,
+    budget,
+    confusion,
+    curves,
+    gates,
+    overview,
+    quality,
+    questions,
+    scores,
+    sources,
+    worst,
+)
+from alter.reporting.sections._piece import Piece
+from alter.reporting.words import capital
+
+SECTIONS: dict[str, tuple[str, Callable[[Part], Piece | None]]] = {
+    "overview": (overview.TITLE, overview.piece),
+    "scores": (scores.TITLE, scores.piece),
+    "answers": (questions.TITLE, questions.piece),
+    "curves": (curves.TITLE, curves.piece),
+    "gates": (gates.TITLE, gates.piece),
+    "affinity": (affinity.TITLE, affinity.piece),
+    "confusions": (confusion.TITLE, confusion.piece),
+    "worst": (worst.TITLE, worst.piece),
+    "quality": (quality.TITLE, quality.piece),
+    "budget": (budget.TITLE, budget.piece),
+    "environment": (sources.TITLE, sources.piece),
+}
+"""Key -> title and what makes it, in the order of the page."""
+
+
+def sections_of(parts: Sequence[Part]) -> list[Section]:
+    """Return the sections over all parts; several parts stand below each other in each section."""
+    made = ((key, title, [(part, make(part)) for part in parts]) for key, (title, make) in SECTIONS.items())
+    return [section for key, title, pieces in made if (section := _section(key, title, pieces)) is not None]
+
+
+def _section(key: str, title: str, pieces: Sequence[tuple[Part, Piece | None]]) -> Section | None:
+    found = [(part, piece) for part, piece in pieces if piece is not None]
+    if not found:
+        return None
+    if len(pieces) == 1:
+        return Section(key=key, title=title, reading=found[0][1].reading, blocks=found[0][1].blocks)
+    folds = [Fold(title=capital(part.title), reading=piece.reading, blocks=piece.blocks, is_open=True) for part, piece in found]
+    return Section(key=key, title=title, reading=(), blocks=folds)

@@ -1,0 +1,70 @@
+"""What was run: recipe, base model, preset, seeds, dates, and the tasks with their rows."""
+
+from __future__ import annotations
+
+from alter.errors import counted
+from alter.reporting.arms import Part
+from alter.reporting.blocks import Block, Cell, Note, Table
+from alter.reporting.sections._piece import Piece
+from alter.reporting.words import NONE, clean, listed
+
+TITLE = "What was run"
+ROWS = ("train", "validation", "test")
+MANY_LABELS = 8
+
+
+def piece(part: Part) -> Piece:
+    """Describe a part."""
+    blocks: list[Block] = [_facts(part), _tasks(part)]
+    if part.is_comparison:
+        blocks.append(_arms(part))
+    failed = [f"{arm.name}: {clean(arm.failed, most=400)}" for arm in part.arms if arm.failed]
+    return Piece(
+        reading=[_sentence(part)], blocks=blocks + [Note(f"Not all seeds of an arm came through. {text}") for text in failed]
+    )
+
+
+def _sentence(part: Part) -> str:
+    kinds = [task.kind for task in part.tasks.values()]
+    of = listed([f"{kinds.count(kind)} of kind {kind}" for kind in sorted(set(kinds))])
+    tasks = (
+        f"{counted(len(kinds), 'task')} ({of})"
+        if len(set(kinds)) > 1
+        else counted(len(kinds), f"{(kinds or ['unknown'])[0]} task")
+    )
+    rows = sum(task.rows.get("train", 0) for task in part.tasks.values())
+    learnt = f" with {counted(rows, 'training row')}" if rows else ""
+    if part.is_comparison:
+        ran = sum(bool(arm.members) for arm in part.arms)
+        return f"{counted(ran, 'arm')} side by side on {tasks}{learnt}."
+    runs = sum(len(arm.members) for arm in part.arms)
+    return f"{counted(runs, 'run')} of {counted(len(part.arms), 'recipe')} on {tasks}{learnt}."
+
+
+def _facts(part: Part) -> Table:
+    columns = list(dict.fromkeys(name for facts in part.facts for name in facts))
+    rows = [[Cell(clean(facts.get(name, NONE))) for name in columns] for facts in part.facts]
+    return Table(caption="What was read", columns=columns, rows=rows, num_text=len(columns))
+
+
+def _tasks(part: Part) -> Table:
+    has_groups = any(task.group for task in part.tasks.values())
+    rows = []
+    for name, task in part.tasks.items():
+        counts = [task.rows.get(split) for split in ROWS]
+        labels = [] if task.labels is None else [clean(label, most=24) for label in task.labels]
+        shown = f"{len(labels)}: {listed(labels, most=MANY_LABELS)}" if labels else NONE
+        rows.append([
+            Cell(name), Cell(task.kind), Cell(task.metric), *([Cell(task.group or NONE)] if has_groups else []),
+            Cell(shown, task.labels), *(Cell(NONE if count is None else f"{count:,}", count) for count in counts),
+        ])  # fmt: skip
+    columns = ["task", "kind", "metric", *(["group"] if has_groups else []), "labels", *(f"{split} rows" for split in ROWS)]
+    return Table(caption="Tasks", columns=columns, rows=rows, num_text=len(columns) - len(ROWS))
+
+
+def _arms(part: Part) -> Table:
+    rows = [
+        [Cell(arm.name), Cell(clean(arm.title)), Cell(arm.family), Cell(str(len(arm.members)), len(arm.members))]
+        for arm in part.arms
+    ]
+    return Table(caption="Arms", columns=["arm", "what it is", "family", "seeds"], rows=rows, num_text=3)

@@ -1,0 +1,57 @@
+"""One small finished comparison for all tests that look at one; it is copied to be gone on with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from tests.recipes import toy
+from tests.training.conftest import quick_runs
+
+from alter.comparing.arms import own_arms
+from alter.comparing.run import compare
+from alter.comparison import Comparison
+from alter.recipe import Recipe
+
+__all__ = ["quick_runs"]
+
+ASKED = [
+    "majority",
+    "single-full",
+    "single-lora",
+    "multi-full",
+    "shared-lora",
+    "alter-lite",
+    "gate-uniform",
+    "zeroed-shared",
+    "hot",
+]
+HOT = {
+    "hot": {
+        "stages": {
+            "stage1": {"max_steps": 40, "lr_scheduler_type": "constant", "learning_rates": {"adapters": 1e30}},
+            "stage2": None,
+        }
+    }
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compared:
+    """A finished comparison of a classification and a regression, and what was told of it."""
+
+    folder: Path
+    recipe: Recipe
+    result: Comparison
+    told: list[str]
+
+
+@pytest.fixture(scope="package")
+def compared(tmp_path_factory: pytest.TempPathFactory) -> Compared:
+    folder = tmp_path_factory.mktemp("compared")
+    settings = {"stages": {"stage1": {"max_steps": 2}, "stage2": {"max_steps": 2}}}
+    recipe = toy(folder / "toy", tasks=["mood", "stars"], settings=settings)
+    told: list[str] = []
+    result = compare(recipe, output_dir=folder / "out", arms=ASKED, own=own_arms(HOT, where="arms.yaml"), told=told.append)
+    return Compared(folder=folder / "out", recipe=recipe, result=result, told=told)

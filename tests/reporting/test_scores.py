@@ -1,0 +1,215 @@
+"""Scores, plain answers, budgets and data, on numbers written by hand."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+from tests.reporting.folders import blocks_of, figures_of, reading_of, scores, tables_of, write_run
+
+from alter.comparison import Comparison, Difference
+from alter.reporting.blocks import Point
+from alter.reporting.run import gather
+from alter.reporting.sections.quality import front
+from alter.reporting.sections.questions import verdict
+from alter.results import SplitScores, StageResult
+
+Compared = tuple[Path, Comparison]
+
+
+# scores
+
+
+def test_arms_are_rows_of_a_table_and_the_best_of_a_column_is_bold_where_they_are_many(tmp_path: Path) -> None:
+    runs = [
+        write_run(tmp_path / f"run{n}", {"a": 50.0 + n, "b": 60.0 - n}, recipe=f"r{n}", labels={"a": [str(n)]}) for n in range(9)
+    ]
+    report = gather(runs)
+    [(caption, table)] = tables_of(report, "scores").items()
+    assert "bold" in caption
+    assert table[0] == ["arm", "a", "b", "average"]
+    assert table[3] == ["r2: stage 1 (released)", "52.0", "58.0", "55.0"]
+    assert "r8: stage 1 (released) on 1" in reading_of(report, "scores")
+
+
+def test_seeds_of_the_same_settings_are_one_arm_with_a_deviation(tmp_path: Path) -> None:
+    runs = [write_run(tmp_path / f"run{seed}", {"a": 50.0 + 2 * seed}, seed=seed) for seed in (0, 1)]
+    [table] = tables_of(gather(runs), "scores").values()
+    assert table == [["task", "stage 1 (released)"], ["a", "51.0 \u00b1 1.4"], ["average", "51.0 \u00b1 1.4"]]
+
+
+def test_the_same_seed_twice_is_two_arms_called_after_their_folders(tmp_path: Path) -> None:
+    runs = [write_run(tmp_path / name, {"a": 50.0}) for name in ("one", "other")]
+    [table] = tables_of(gather(runs), "scores").values()
+    assert table[0] == ["task", "one: stage 1 (released)", "other: stage 1 (released)"]
+    alike = [write_run(tmp_path / name / "run", {"a": 50.0}) for name in ("one", "other")]
+    [table] = tables_of(gather(alike), "scores").values()
+    assert table[0] == ["task", *(f"{run}: stage 1 (released)" for run in alike)]
+
+
+def test_the_same_folder_twice_counts_once(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", {"a": 50.0})
+    [table] = tables_of(gather([run, tmp_path / "." / "run"]), "scores").values()
+    assert table[0] == ["task", "stage 1 (released)"]
+
+
+def test_yardsticks_and_both_stages_stand_beside_what_was_released(tmp_path: Path) -> None:
+    stage = StageResult(average=40.0, seconds=1.0, trainable_parameters=1, scores={"a": 40.0}, test=scores({"a": 41.0}))
+    stages = {"stage1": stage, "stage2": stage.model_copy(update={"average": 45.0, "scores": {"a": 45.0}})}
+    run = write_run(
+        tmp_path / "run", {"a": 46.0}, stages=stages, released="stage2", baselines={"majority": {"test": scores({"a": 12.0})}},
+        splits={"test": scores({"a": 46.0}), "validation": scores({"a": 45.0})},
+    )  # fmt: skip
+    report = gather([run])
+    test, validation = tables_of(report, "scores").values()
+    assert test[:2] == [["task", "majority", "stage 1", "stage 2 (released)"], ["a", "12.0", "41.0", "46.0"]]
+    assert validation[:2] == [["task", "stage 1", "stage 2 (released)"], ["a", "40.0", "45.0"]]
+    assert "stage 2 (released) has the best average, 46.0; next comes stage 1 with 41.0" in reading_of(report, "scores")
+
+
+def test_small_tasks_have_an_average_of_their_own_and_a_missing_score_is_a_dash(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", {"a": 40.0, "b": 60.0, "c": math.nan}, rows={"a": 100, "b": 2999, "c": 3000})
+    [table] = tables_of(gather([run]), "scores").values()
+    assert ["c", "-"] in table
+    assert ["average of tasks below 3,000 training rows", "50.0"] in table
+
+
+def test_one_answer_for_all_rows_cut_texts_and_no_labels_are_told(tmp_path: Path) -> None:
+    found = scores({"a": 50.0})
+    told = found.tasks["a"].model_copy(update={"constant_prediction": "yes", "num_truncated": 3, "num_invalid": 1})
+    run = write_run(tmp_path / "run", {"a": 50.0}, splits={"test": SplitScores(average=50.0, tasks={"a": told})})
+    text = " ".join(getattr(block, "text", "") for block in blocks_of(gather([run]), "scores"))
+    assert "One and the same answer for every row, on test rows: hand on a (10 of 10)." in text
+    assert "Texts that were cut at max_length, on test rows: hand on a (3 of 10)." in text
+    assert "Answers that are no label or number, on test rows: hand on a (1 of 10)." in text
+
+
+def test_delta_m_is_put_into_words(compared: Compared) -> None:
+    assert (
+        "alter-lite is 3.2 percent worse on average over tasks, relative to their scores (delta_m -3.2 \u00b1 0.5)"
+        in reading_of(gather([compared[0]]), "scores")
+    )
+
+
+# plain answers
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "word"), [(0.1, 2, "better"), (-2, -0.1, "worse"), (-1, 1, "not told apart"), (math.nan, 1, "no interval")]
+)
+def test_a_difference_is_told_where_its_interval_leaves_out_zero(low: float, high: float, word: str) -> None:
+    middle = -1.0 if high == -0.1 else 0.5
+    one = Difference(question="?", arm="a", against="b", split="test", difference=middle, low=low, high=high)
+    assert verdict(one) == word
+
+
+def test_a_difference_needs_all_seeds_and_a_digit() -> None:
+    one = Difference(question="?", arm="a", against="b", split="test", difference=0.5, low=0.1, high=0.9, by_seed=[1.1, -0.1])
+    assert verdict(one) == "not told apart"
+    assert verdict(one.model_copy(update={"by_seed": [0.6, 0.4]})) == "better"
+    assert verdict(one.model_copy(update={"by_seed": [0.01], "difference": 0.01, "low": 0.005, "high": 0.02})) == "not told apart"
+
+
+def test_the_answers_of_a_comparison_are_counted_and_the_clearest_is_named(compared: Compared) -> None:
+    report = gather([compared[0]])
+    assert "3 questions: 1 better, 1 worse, 1 not told apart." in reading_of(report, "answers")
+    assert "alter-lite is better than majority by 12.3 points (+8.1 to +16.9)" in reading_of(report, "answers")
+    [table] = tables_of(report, "answers").values()
+    assert table[2][1:] == ["worse", "alter-lite", "single-full", "test", "-5.5", "-7.0 to -4.0", "-5.0, -6.0"]
+
+
+def test_an_arm_that_failed_says_why(compared: Compared) -> None:
+    text = " ".join(getattr(block, "text", "") for block in blocks_of(gather([compared[0]]), "overview"))
+    assert "one-go: seed 0: the loss is <nan>" in text
+
+
+# budgets
+
+
+def test_the_front_is_what_nothing_cheaper_beats() -> None:
+    places = {"cheap": (1, 50), "worse": (2, 49), "better": (3, 60), "same": (4, 60), "best": (9, 61)}
+    points = [Point(name=name, kind="own", x=x, y=y) for name, (x, y) in places.items()]
+    assert [point.name for point in front(points)] == ["cheap", "better", "best"]
+
+
+def test_budgets_are_in_units_that_people_read(compared: Compared) -> None:
+    report = gather([compared[0]])
+    [table] = tables_of(report, "budget").values()
+    assert table[1] == ["multi-full", "5 M", "6 M", "50", "1 min 40 s", "1.00", "2 GB", "24 MB", "40\u00a0%"]
+    assert (
+        "alter-lite trains 400 k of 6 M parameters (6.7\u00a0%), takes 0.75 times the time of multi-full, 40\u00a0% of it for stage 2"
+        in reading_of(report, "budget")
+    )
+    sizes, times = figures_of(report, "quality")
+    assert sizes.is_log
+    assert {point.name: point.x for point in times.points} == {"multi-full": 1.0, "single-full": 4.0, "alter-lite": 0.75}
+    assert "majority" in " ".join(getattr(block, "text", "") for block in blocks_of(report, "quality"))
+
+
+def test_a_run_s_budget_comes_from_its_results_and_its_model(tmp_path: Path) -> None:
+    counts = {"task_adapters": 90, "heads": 10, "gate": 5, "backbone": 1000, "total": 1105}
+    run = write_run(tmp_path / "run", {"a": 50.0}, parameters=counts)
+    (run / "model").mkdir()
+    (run / "model" / "heads.safetensors").write_bytes(b"x" * 500)
+    [table] = tables_of(gather([run]), "budget").values()
+    assert table[1] == ["hand", "100", "1.1 k", "20", "10 s", "-", "3 MB", "4.5 kB", "-"]
+
+
+# data
+
+
+def test_tasks_and_labels_are_listed(tmp_path: Path) -> None:
+    run = write_run(
+        tmp_path / "run", {"a": 50.0, "b": 1.0}, labels={"a": ["no", "yes"]}, kinds={"b": "regression"}, rows={"a": 7, "b": 8}
+    )
+    (run / "model").mkdir()
+    config = {"tasks": [{"name": "a", "labels": ["maybe", "no", "yes"]}, {"name": "b", "kind": "regression"}]}
+    (run / "model" / "alter_config.json").write_text(json.dumps(config))
+    tasks = tables_of(gather([run]), "overview")["Tasks"]
+    assert tasks[1] == ["a", "classification", "accuracy", "3: maybe, no and yes", "7", "-", "10"]
+    assert tasks[2][:4] == ["b", "regression", "accuracy", "-"]
+
+
+def test_environments_that_differ_are_told(tmp_path: Path) -> None:
+    runs = [write_run(tmp_path / f"run{n}", {"a": 50.0}, seed=n, environment={"alter": "1", "torch": f"2.{n}"}) for n in (0, 1)]
+    report = gather(runs)
+    assert "Not all numbers came from the same environment: torch differ" in reading_of(report, "environment")
+    assert tables_of(report, "environment")["Versions and machine"][2] == ["torch", "2.0", "2.1"]
+
+
+# several recipes
+
+
+def test_arms_of_one_recipe_with_other_presets_are_called_after_both(tmp_path: Path) -> None:
+    runs = [write_run(tmp_path / preset, {"a": 50.0}, preset=preset) for preset in ("alter", "alter-lite")]
+    [table] = tables_of(gather(runs), "scores").values()
+    assert table[0] == ["task", "hand (alter): stage 1 (released)", "hand (alter-lite): stage 1 (released)"]
+
+
+def test_several_recipes_are_set_against_their_time(tmp_path: Path) -> None:
+    counts = {"task_adapters": 90, "heads": 10, "total": 1105}
+    runs = [write_run(tmp_path / name, {"a": 50.0 + n}, recipe=name, parameters=counts) for n, name in enumerate(("one", "two"))]
+    report = gather(runs)
+    _, times = figures_of(report, "quality")
+    assert times.x_label == "training time, s"
+    assert [(point.name, point.x, point.y) for point in times.points] == [("one", 10.0, 50.0), ("two", 10.0, 51.0)]
+    assert "By time, nothing quicker is as good as two (10.00 s, 51.0)." in reading_of(report, "quality")
+
+
+def test_what_is_not_known_is_not_drawn(tmp_path: Path) -> None:
+    runs = [write_run(tmp_path / name, {"a": 50.0}, recipe=name, stages={}) for name in ("one", "two")]
+    report = gather(runs)
+    assert figures_of(report, "quality") == []
+    assert "Fewer than two arms have a known cost" in reading_of(report, "quality")
+
+
+def test_averages_over_different_tasks_are_said_not_to_compare(tmp_path: Path) -> None:
+    runs = [write_run(tmp_path / task, {task: 50.0}, recipe=task) for task in ("a", "b")]
+    assert "Not all of them have the same tasks, so their averages do not compare." in reading_of(gather(runs), "scores")
+
+
+def test_an_average_that_is_no_number_is_told(tmp_path: Path) -> None:
+    report = gather([write_run(tmp_path / "run", {"a": math.nan})])
+    assert "On test rows no average is a number" in reading_of(report, "scores")
