@@ -29,12 +29,24 @@ from alter.backbones import FAMILIES
 from alter.baselines import BASELINES
 from alter.checkpoint import AlterConfig, BaseInfo
 from alter.cli import app
+from alter.comparison import (
+    ArmResult,
+    ArmRun,
+    Budget,
+    ComparedTask,
+    Comparison,
+    Difference,
+    Spread,
+    StageScores,
+    Summary,
+)
 from alter.merging import MERGE_METHODS
 from alter.metrics import METRICS
 from alter.presets import PRESETS
 from alter.recipe import (
     ADAPTERS,
     GATES,
+    PENALTIES,
     AdapterSettings,
     GateSettings,
     HeadSettings,
@@ -216,6 +228,7 @@ def plugins_page() -> list[str]:
     kinds: dict[str, tuple[Registry, str]] = {
         "Adapter kinds": (ADAPTERS, "add-an-adapter-kind.md"),
         "Gate kinds": (GATES, "add-a-gate-kind.md"),
+        "Penalties": (PENALTIES, "add-a-penalty.md"),
         "Metrics": (METRICS, "add-a-metric.md"),
         "Model families": (FAMILIES, "add-a-family.md"),
         "Baselines": (BASELINES, ""),
@@ -260,6 +273,8 @@ RUN/
   recipe.yaml                    the resolved recipe: every setting, paths absolute
   results.json                   scores per task, split and stage; there only when the run is over
   metrics.jsonl                  one line per log step and per validation
+  predictions/<split>/<task>.jsonl   a line a row of validation and test rows: what the released stage answered
+  gates.json                     gate weights by task, site and adapter, of each stage
   tensorboard/                   only with train.report_to: [tensorboard]
   .lock                          held while a process writes here
   checkpoints/
@@ -289,10 +304,10 @@ Two kinds of line, told by `event`:
 
 | event | keys |
 |---|---|
-| `step` | stage, step, epoch, loss, losses (by task), learning_rates (by group), grad_norm, rows_per_second |
+| `step` | stage, step, epoch, loss, losses (by task), learning_rates (by group), grad_norm, rows_per_second, penalties (by name, where the stage has any) |
 | `validation` | stage, step, average, tasks (task -> score, metric), best (whether this is the stage's best so far) |
 
-Losses are means since the last `step` line; rows_per_second is one process's.
+Losses and penalties are means since the last `step` line (the loss without penalties, penalties without their factors); rows_per_second is one process's.
 
 ## Predictions
 
@@ -300,9 +315,32 @@ Losses are means since the last `step` line; rows_per_second is one process's.
 regression's number), text (what a model wrote), score (probability; of what was written exp of its mean log-likelihood per token),
 scores (by label, where a head answered or labels were ranked); truncated where the input was cut; gate_weights where asked for.
 
-`alter evaluate --predictions-dir DIR`: `<task>.jsonl` with input, prediction (label, number or text; of an invalid answer what was
+`predictions/<split>/<task>.jsonl` of a run, and `alter evaluate --predictions-dir DIR`: `<task>.jsonl` with input, prediction (label, number or text; of an invalid answer what was
 written), target, references (all texts that count as right, where there are several), score and gate_weights; with
 `--predictions-format ids` `<task>.txt`, one label id a line, -1 for what is no label (numbers as they are; generations have no ids).
+
+## gates.json
+
+`schema` (1), `tasks`, `adapters` (task adapters by their task's name, then shared ones), `sites` (positions among the FFNs), and
+`stages`: stage -> weights[task][site][adapter], averaged over the first 64 validation rows of each task (and over tokens, where they
+differ by token). `sites` is empty with `mta.sites: none`.
+"""
+
+COMPARISON_LAYOUT = """
+## Comparison folder
+
+What `alter compare` writes:
+
+```text
+COMPARE/
+  compare.json                   what every arm reached and cost; below
+  compare.md                     its tables
+  recipe.yaml                    the resolved recipe
+  arms/<arm>/seed<k>/            a run directory; of arms of one task at a time <task>/ below it; of yardsticks and of changes of a
+                                 trained model results.json and predictions/ only
+```
+
+compare.json's first key is `schema`, which is `schema_version` here. A number that is none (a deviation of one seed) is null.
 """
 
 
@@ -316,6 +354,9 @@ def run_directory_page() -> list[str]:
             lines += ["The file's first key is `schema`, which is `schema_version` here; a score that is no number is null.", ""]
         for kind in kinds:
             lines += settings_table(kind, level=3)
+    lines += [*COMPARISON_LAYOUT.strip().split("\n"), ""]
+    for kind in (Comparison, ComparedTask, ArmResult, ArmRun, StageScores, Budget, Summary, Spread, Difference):
+        lines += settings_table(kind, level=3)
     return lines
 
 

@@ -21,6 +21,7 @@ import alter
 from alter import errors
 from alter.backbones import FAMILIES
 from alter.backbones._find import family_of
+from alter.comparing.arms import ARMS, arm_recipe, own_arms
 from alter.config import parse, read_yaml
 from alter.merging import MERGE_METHODS
 from alter.merging._method import method_of
@@ -141,7 +142,7 @@ def test_floors_that_are_out_of_date_are_found(tmp_path: Path, monkeypatch: pyte
 
 
 def test_yaml_examples_are_recipes_and_tasks_that_parse(tmp_path: Path) -> None:
-    seen = {"# a recipe": 0, "# a task": 0}
+    seen = {"# a recipe": 0, "# a task": 0, "# arms": 0}
     for path in DOCS.rglob("*.md"):
         for block in fences(path, "yaml") if path != PRETRAIN else []:
             kind = block.split("\n", 1)[0]
@@ -149,6 +150,10 @@ def test_yaml_examples_are_recipes_and_tasks_that_parse(tmp_path: Path) -> None:
             settings = read_yaml(block)
             if kind == "# a recipe":
                 assert resolve_recipe(settings, folder=tmp_path, where=str(path)).tasks
+            elif kind == "# arms":
+                task = {"name": "task", "source": {"train": "rows.jsonl"}}
+                recipe = resolve_recipe({"model_name_or_path": "base", "tasks": [task]}, folder=tmp_path, where="a recipe")
+                assert all(arm_recipe(recipe, arm, seed=0).tasks for arm in own_arms(settings, where=str(path)))
             else:
                 assert TaskSpec.model_validate({"name": "task", **settings}).source is not None
     assert all(seen.values())
@@ -263,6 +268,13 @@ def test_the_page_about_merging_names_every_method() -> None:
         assert re.search(rf"^\| `{name}` \| .+ \| {', '.join(f'`{key}`' for key in settings) or '-'} \|$", page, re.MULTILINE), (
             name
         )
+
+
+def test_the_page_about_comparing_names_every_arm() -> None:
+    page = (DOCS / "how-to" / "compare.md").read_text(encoding="utf-8")
+    families = {"gate": "`gate-...`", "peer": "`peft-...`"}
+    for arm in ARMS:
+        assert families.get(arm.family, f"`{arm.name}`") in page, arm.name
 
 
 def test_the_loop_on_the_page_about_writing_text_runs_as_it_is() -> None:

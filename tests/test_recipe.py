@@ -157,12 +157,12 @@ def test_stage2_alone_is_refused() -> None:
         (["mta.gate.top_k=0"], "mta.gate.top_k"),
         (["mta.num_adapters=0"], "mta.num_adapters"),
         (["mta.num_shared=-1"], "mta.num_shared"),
-        (["mta.sites=first"], "must be all, last, every-K (e.g. every-2) or a list of positions (seen: 'first')"),
-        (["mta.sites=every-0"], "must be all, last, every-K"),
-        (["mta.sites=every-"], "must be all, last, every-K"),
+        (["mta.sites=first"], "must be all, last, none, every-K (e.g. every-2) or a list of positions (seen: 'first')"),
+        (["mta.sites=every-0"], "must be all, last, none, every-K"),
+        (["mta.sites=every-"], "must be all, last, none, every-K"),
         (["mta.sites=[]"], "a list of sites needs at least one position, each once"),
         (["mta.sites=[1, 1]"], "a list of sites needs at least one position, each once"),
-        (["mta.sites=every-\u00b2"], "must be all, last, every-K"),
+        (["mta.sites=every-\u00b2"], "must be all, last, none, every-K"),
         (["mta.sites=true"], "mta.sites: true and false are no numbers"),
         (
             ["mta.selector.kind=outputs"],
@@ -196,7 +196,15 @@ def test_stage2_alone_is_refused() -> None:
         (["stages.stage1.trains=[]"], "trains is empty; name at least one group, or set num_train_epochs: 0"),
         (["stages.stage1.trains=[head]"], "stages.stage1.trains.0"),
         (["stages.stage1.trains=[gate]"], "trains names 'gate', but router: selector does not use it"),
-        (["stages.stage2.trains=[selector]"], "trains names 'selector', but router: gate does not use it"),
+        (
+            ["stages.stage2.trains=[selector]", "mta.gate.over=all"],
+            "stages.stage2.trains names 'selector', but router: gate does not use it: a gate of kind task with over: all replaces its "
+            "weights; drop it",
+        ),
+        (
+            ["stages.stage2.trains=[selector]", "mta.gate.kind=uniform"],
+            "but router: gate does not use it: a gate of kind uniform replaces its weights; drop it",
+        ),
         (["stages.stage1.router=switch"], "stages.stage1.router: Input should be 'selector' or 'gate' (seen: 'switch')"),
         (["stages.stage1.warmup_ratio=1.1"], "stages.stage1.warmup_ratio"),
         (["stages.stage1.num_train_epochs=-1"], "stages.stage1.num_train_epochs"),

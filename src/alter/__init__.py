@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from alter.check import validate
     from alter.combining.run import merge
     from alter.errors import AlterError
+    from alter.extracting.run import extract
     from alter.model import MTAModel, equip
     from alter.predict import Prediction, Predictor, load
     from alter.pretraining.run import pretrain
@@ -38,6 +39,7 @@ _HOMES = {
     "TaskSpec": "alter.tasks.spec:TaskSpec",
     "equip": "alter.model:equip",
     "evaluate": "alter.score:evaluate_model",
+    "extract": "alter.extracting.run:extract",
     "load": "alter.predict:load",
     "load_recipe": "alter.recipe:load_recipe",
     "merge": "alter.combining.run:merge",
@@ -58,6 +60,7 @@ __all__ = [
     "__version__",
     "equip",
     "evaluate",
+    "extract",
     "load",
     "load_recipe",
     "merge",

@@ -33,8 +33,7 @@ from alter.data.encode import Scale
 from alter.errors import CheckpointError, ConfigError, did_you_mean
 from alter.model import MTAModel
 from alter.nn.routing import Router
-from alter.peers.injected import Injected, read_settings
-from alter.peers.injected import write_config as write_peft_config
+from alter.peers.injected import read_settings, write_folders
 from alter.peers.settings import need_peft
 from alter.recipe import HeadSettings, MTASettings, PartSettings
 from alter.results import write_json, write_text
@@ -146,7 +145,9 @@ def save_model(model: MTAModel, config: AlterConfig, folder: Path, *, card: str,
         for position in _adapters_of(model):
             _save_adapter(model, config, position, draft / adapter_folder(model.task_names, position, model.num_adapters))
         if model.injected is not None:
-            _save_injected(model.injected, model, config, draft)
+            write_folders(
+                model.injected, model.backbone, draft, base=config.base.name, revision=config.base.revision, kind=model.kind
+            )
         save_tensors(_router_tensors(model), draft / "gates.safetensors")
         if groups["heads"]:
             save_tensors(groups["heads"], draft / "heads.safetensors")
@@ -164,15 +165,6 @@ def write_config(config: AlterConfig, folder: Path) -> None:
     if config.peft is None:
         del content["peft"]
     write_json(content, folder / CONFIG)
-
-
-def _save_injected(injected: Injected, model: MTAModel, config: AlterConfig, draft: Path) -> None:
-    """Write a method of peft in peft's own layout."""
-    for name, (settings, tensors) in injected.folders(model.backbone).items():
-        folder = draft / name
-        folder.mkdir(parents=True)
-        write_peft_config(settings, folder, base=config.base.name, revision=config.base.revision, kind=model.kind)
-        save_tensors(tensors, folder / "adapter_model.safetensors")
 
 
 def _router_tensors(model: MTAModel) -> dict[str, torch.nn.Parameter]:

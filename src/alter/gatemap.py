@@ -27,16 +27,17 @@ def gate_map(model: MTAModel, rows: Mapping[str, Sequence[Features]], *, codec: 
     """
     if not model.mtas:
         return torch.zeros(len(model.task_names), 0, model.num_adapters + model.settings.num_shared)
+    return torch.stack([task_map(model, rows[task], codec=codec, batch_size=batch_size) for task in model.task_names])
+
+
+def task_map(model: MTAModel, rows: Sequence[Features], *, codec: Codec, batch_size: int = 64) -> torch.Tensor:
+    """Return the mean gate weight on each adapter at each site over rows of one task, (L, E), on the CPU; see `gate_map`."""
     model.eval()
-    maps = []
-    for task in model.task_names:
-        total, count = torch.zeros(()), 0
-        for positions in batches_by_length(rows[task], batch_size):
-            weights = _weights(model, [rows[task][position] for position in positions], codec)
-            total = total + torch.stack([weights[position] for position in model.site_positions], dim=1).sum(0)
-            count += len(positions)
-        maps.append(total / count)
-    return torch.stack(maps)
+    total = torch.zeros(())
+    for positions in batches_by_length(rows, batch_size):
+        weights = _weights(model, [rows[position] for position in positions], codec)
+        total = total + torch.stack([weights[position] for position in model.site_positions], dim=1).sum(0)
+    return total / len(rows)
 
 
 def _weights(model: MTAModel, rows: Sequence[Features], codec: Codec) -> dict[int, torch.Tensor]:

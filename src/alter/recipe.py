@@ -36,6 +36,8 @@ NO_TOP_K = frozenset({"one_hot", "uniform", "outputs", "taps", "table"})
 NO_TEMPERATURE = frozenset({"one_hot", "uniform", "task", "linear", "outputs", "taps", "table"})
 NO_SCORES = frozenset({"one_hot", "uniform", "selector", "task", "linear", "outputs", "table"})
 """Kinds that read no `top_k`, no `temperature`, and no `threshold` and `start`."""
+TASK_LEVEL = ("one_hot", "selector", "table", "taps", "task", "uniform")
+"""Kinds whose weights depend on the task alone (of a gate over shared adapters: where its selector's do)."""
 UNMOVED = frozenset({"one_hot", "uniform", "taps"})
 """Kinds whose weights no penalty on weights can move: they are fixed, or on and off."""
 
@@ -332,7 +334,9 @@ class Recipe(Settings):
         if self.peft is None:
             return
         if self.mta.sites != "none":
-            raise ValueError(f"peft takes the place of the MTA, but mta.sites is {self.mta.sites}; set mta.sites: none, or drop peft")
+            raise ValueError(
+                f"peft takes the place of the MTA, but mta.sites is {self.mta.sites}; set mta.sites: none, or drop peft"
+            )
         if "stage2" in self.stages:
             raise ValueError("peft has no shared adapters and no gate for a second stage; set stages.stage2: null, or drop peft")
 

@@ -56,8 +56,8 @@ def evaluate_model(
     for task in tasks or []:
         if task not in {spec.name for spec in specs}:
             raise TaskError(f"this model has no task '{task}'; {did_you_mean(task, [spec.name for spec in specs])}")
-    resolved = _find_recipe(path, recipe)
-    rows = _rows_for(specs, split, recipe=resolved, tasks=tasks, scales=loaded.scales)
+    resolved = find_recipe(path, recipe)
+    rows = rows_for(specs, split, recipe=resolved, tasks=tasks, scales=loaded.scales)
     sets = eval_sets(rows, split, codec=loaded.codec)
     sets = {task: found for task, found in sets.items() if found.features}
     if not sets:
@@ -85,7 +85,13 @@ def _no_rows(recipe: Recipe, split: str, tasks: Sequence[str]) -> str:
     return f"the recipe names no {split} rows for {named}; add source.{split} to it{instead}"
 
 
-def _find_recipe(path: str | Path, recipe: str | Path | Recipe | None) -> Recipe:
+def find_recipe(path: str | Path, recipe: str | Path | Recipe | None) -> Recipe:
+    """Return the recipe that says where a model's rows are: the one given, or the one beside the model.
+
+    Raises:
+        CheckpointError: none is given, and none lies there.
+        ConfigError: it cannot be read.
+    """
     if isinstance(recipe, Recipe):
         return recipe
     if recipe is not None:
@@ -96,7 +102,7 @@ def _find_recipe(path: str | Path, recipe: str | Path | Recipe | None) -> Recipe
     return load_recipe(beside)
 
 
-def _rows_for(
+def rows_for(
     specs: Sequence[TaskSpec], split: str, *, recipe: Recipe, tasks: Sequence[str] | None, scales: Mapping[str, Scale]
 ) -> Rows:
     """Read one split of the recipe's rows with the model's own templates, and give them the model's labels."""

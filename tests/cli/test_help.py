@@ -34,6 +34,9 @@ SURFACE = {
     "alter": {"--version", "--help"},
     "train": {"recipe", "overrides", "--output-dir -o", "--resume", "--print-config", "--json", "--help"},
     "pretrain": {"recipe", "overrides", "--output-dir -o", "--resume", "--json", "--help"},
+    "compare": {
+        "recipe", "overrides", "--output-dir -o", "--arm", "--seed", "--arms-file", "--resume", "--list-arms", "--json", "--help",
+    },
     "evaluate": {
         "model", "--split", "--recipe", "--task", "--batch-size", "--predictions-dir", "--predictions-format", "--device",
         "--json", "--help",
@@ -72,7 +75,9 @@ mta.gate.other_logit
 mta.gate.over
 mta.gate.own_logit
 mta.gate.own_weight
+mta.gate.start
 mta.gate.temperature
+mta.gate.threshold
 mta.gate.top_k
 mta.num_adapters
 mta.num_shared
@@ -83,14 +88,18 @@ mta.selector.other_logit
 mta.selector.over
 mta.selector.own_logit
 mta.selector.own_weight
+mta.selector.start
 mta.selector.temperature
+mta.selector.threshold
 mta.selector.top_k
 mta.sites
 name
+peft
 preset
 prompt_separator
 revision
 seed
+stage1_from
 stages.*.early_stopping_patience
 stages.*.eval_steps
 stages.*.evals_per_epoch
@@ -102,6 +111,7 @@ stages.*.learning_rates.selector
 stages.*.lr_scheduler_type
 stages.*.max_steps
 stages.*.num_train_epochs
+stages.*.penalties
 stages.*.router
 stages.*.trains
 stages.*.warmup_ratio

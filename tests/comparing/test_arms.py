@@ -18,7 +18,7 @@ from alter.model import equip
 from alter.presets import PRESETS
 from alter.recipe import Recipe, resolve_recipe
 
-TRAINED = [arm.name for arm in ARMS if arm.kind in ("train", "per-task")]
+TRAINED = [arm.name for arm in ARMS if arm.kind in ("train", "per-task") and arm.family != "peer"]
 
 
 @pytest.fixture(params=["alter-lite", "alter"])
@@ -238,6 +238,48 @@ def test_another_gate_stands_on_the_same_stage_1_and_nothing_of_the_old_one_is_l
         assert ARM[name].base == "stage1"
         trains = {"gate-selector": {"gate", "heads"}, "gate-uniform": {"shared_adapters", "heads"}}
         assert set(found.stages["stage2"].trains) == trains.get(name, {"shared_adapters", "gate", "heads"})
+
+
+PENALISED: dict[str, Any] = {
+    "mta": {"selector": {"kind": "selector"}, "gate": {"kind": "task", "over": "all"}},
+    "stages": {
+        "stage1": {"penalties": {"mutual_information": 0.1}},
+        "stage2": {"penalties": {"mutual_information": 0.2, "load_balance": 0.3}},
+    },
+}
+SCORED: dict[str, Any] = {
+    "mta": {
+        "selector": {"kind": "taps", "start": 0.5, "threshold": 0.2},
+        "num_shared": 0,
+        "gate": {"kind": "taps", "start": 0.4},
+    },
+    "stages": {
+        "stage1": {"penalties": {"sparsity": 0.1}},
+        "stage2": {"trains": ["gate", "heads"], "penalties": {"sparsity": 0.1}},
+    },
+}
+
+
+@pytest.mark.parametrize("settings", [PENALISED, SCORED])
+@pytest.mark.parametrize("name", TRAINED)
+def test_an_arm_has_no_penalty_and_no_setting_that_it_does_not_read(name: str, settings: dict[str, Any]) -> None:
+    """What only the recipe's own selector and gate read would be refused, or worse, shine through."""
+    given = resolve(settings)
+    if ARM[name].fits(given):
+        found = of(name, given)
+        on = {stage: {key for key, factor in one.penalties.items() if factor} for stage, one in found.stages.items()}
+        if name in ("single-full", "multi-full", "single-lora", "shared-lora", "alter"):
+            assert on in ({"stage1": set()}, {"stage1": set(), "stage2": set()})
+        else:
+            assert on["stage1"] == ({"mutual_information"} if settings is PENALISED else {"sparsity"})
+
+
+def test_a_penalty_stays_where_another_gate_has_weights_for_it() -> None:
+    given = resolve(PENALISED)
+    both = {"mutual_information": 0.2, "load_balance": 0.3}
+    assert of("gate-linear-sequence", given).stages["stage2"].penalties == both
+    assert of("gate-uniform", given).stages["stage2"].penalties == dict.fromkeys(both, 0.0)
+    assert of("gate-selector", given).stages["stage2"].penalties == {**both, "load_balance": 0.0}
 
 
 def test_a_gate_that_learns_is_trained_even_where_the_recipe_s_own_learns_nothing() -> None:

@@ -39,7 +39,7 @@ def _root(
 
 
 def _register() -> None:
-    from alter.cli import compare, demo, evaluate, list_, merge, predict, pretrain, report, train, validate
+    from alter.cli import compare, demo, evaluate, extract, list_, merge, predict, pretrain, report, train, validate
 
     app.command("train")(train.train)
     app.command("compare")(compare.compare)
@@ -48,6 +48,7 @@ def _register() -> None:
     app.command("evaluate")(evaluate.evaluate)
     app.command("predict")(predict.predict)
     app.command("merge")(merge.merge)
+    app.command("extract")(extract.extract)
     app.command("validate")(validate.validate)
     app.command("list")(list_.list_)
     app.command("demo")(demo.demo)

@@ -10,10 +10,12 @@ SITES = {"all": "every FFN", "last": "the last FFN"}
 
 
 def list_(
-    kind: str = typer.Argument(None, help="adapters, gates, metrics, families, baselines, methods or presets; by default all."),
+    kind: str = typer.Argument(
+        None, help="adapters, gates, penalties, metrics, families, baselines, methods or presets; by default all."
+    ),
     as_json: bool = typer.Option(False, "--json", help="Print JSON instead of tables."),
 ) -> None:
-    """List adapter kinds, gate kinds, metrics, model families, baselines, merge methods and presets."""
+    """List adapter kinds, gate kinds, penalties, metrics, model families, baselines, merge methods and presets."""
     from alter.errors import ConfigError, did_you_mean
 
     found = catalogue()
@@ -35,11 +37,12 @@ def catalogue() -> dict[str, dict[str, str]]:
     from alter.merging import MERGE_METHODS
     from alter.metrics import METRICS
     from alter.presets import PRESETS
-    from alter.recipe import ADAPTERS, GATES
+    from alter.recipe import ADAPTERS, GATES, PENALTIES
 
     registries = {
         "adapters": ADAPTERS,
         "gates": GATES,
+        "penalties": PENALTIES,
         "metrics": METRICS,
         "families": FAMILIES,
         "baselines": BASELINES,

@@ -4,8 +4,8 @@
     merged by a method                      D   = f(D_1, .., D_T)
     cut to rank r                           B A, the r largest singular values of D
 
-The weights must depend on the task alone, as under the gates one_hot, selector, task and uniform; a gate that reads the text leaves no
-one D_t. The result has one task adapter, no shared ones, and a head for each task.
+The weights must depend on the task alone, as under the gates one_hot, selector, table, taps, task and uniform; a gate that reads
+the text leaves no one D_t. The result has one task adapter, no shared ones, and a head for each task.
 
 Shapes: O outputs and I inputs of a projection, R rank.
 """
@@ -29,12 +29,9 @@ from alter.merging._method import Method
 from alter.merging._vectors import TaskVector, squared_norms
 from alter.model import MTAModel
 from alter.nn.routing import Route
-from alter.recipe import AdapterSettings, GateSettings
+from alter.recipe import TASK_LEVEL, AdapterSettings, GateSettings
 from alter.tasks.spec import TaskSpec
 from alter.version import __version__
-
-TASK_LEVEL = ("one_hot", "selector", "task", "uniform")
-"""Selectors and gates whose weights depend on the task alone."""
 
 
 class LoRAVector(TaskVector):
@@ -169,6 +166,7 @@ def _vectors(model: MTAModel, *, of: str) -> list[LoRAVector]:
         adapters = list(cast(Any, mta.bank.adapters))
         for pairs, weights_E in zip(found, weights_TE.tolist(), strict=True):
             used = [(weight, adapter) for weight, adapter in zip(weights_E, adapters, strict=True) if weight]
+            used = used or [(0.0, adapters[0])]  # taps may switch a site off
             for position, path in enumerate(ffn.paths):
                 b_OR = torch.cat([weight * scale * adapter.lora_B[position] for weight, adapter in used], dim=1)
                 a_RI = torch.cat([adapter.lora_A[position] for _, adapter in used])

@@ -22,13 +22,14 @@ from alter.comparing.arms import Arm
 from alter.comparing.changes import lora_sites
 from alter.comparing.matched import chosen, matched_rank, size_of_mta
 from alter.data.encode import Scale
-from alter.errors import ConfigError
+from alter.errors import ConfigError, TrainingError
 from alter.model import MTAModel
 from alter.nn.ffn import FFN, find_ffn
 from alter.nn.site import projection_shape
 from alter.peers.arrow import route_by_arrow
 from alter.recipe import Recipe
 from alter.tensors import load_tensors
+from alter.training.rundir import RESULTS
 
 CHOOSY = ("peft-poly", "peft-xlora")
 """Arms that do not take every base."""
@@ -78,10 +79,12 @@ def filled_in(arm: str, base: PreTrainedModel, recipe: Recipe, block: Mapping[st
     """
     ffns = [find_ffn(base, site) for site in sites_of(base)]
     found: dict[str, Any] = {"target_modules": [path for ffn in chosen(ffns, lora_sites(recipe)) for path in ffn.paths]}
+    rank = matched_rank(base, recipe)
     if arm == "peft-lora":
-        rank = matched_rank(base, recipe)
         return {**found, "r": rank, "lora_alpha": block["lora_alpha"] / block["r"] * rank}
-    return {**found, "n_skills": matched_skills(ffns, recipe, rank=block["r"])}
+    adapters = (recipe.mta.num_adapters or len(recipe.tasks)) + recipe.mta.num_shared
+    each = recipe.mta.adapter.r if recipe.mta.adapter.kind == "lora" else max(1, round(rank / adapters))
+    return {**found, "r": each, "n_skills": matched_skills(ffns, recipe, rank=each)}
 
 
 def matched_skills(ffns: list[FFN], recipe: Recipe, *, rank: int) -> int:
@@ -89,6 +92,23 @@ def matched_skills(ffns: list[FFN], recipe: Recipe, *, rank: int) -> int:
     shapes = [projection_shape(projection) for ffn in chosen(ffns, lora_sites(recipe)) for projection in ffn.projections]
     per_skill = sum(rank * sum(shape) + len(recipe.tasks) for shape in shapes)  # a LoRA, and a weight for each task
     return max(2, round(size_of_mta(ffns, recipe) / per_skill))
+
+
+def runs_of(place: Path, recipe: Recipe) -> dict[str, Path]:
+    """Return the runs, one a task, that an arm left in its place.
+
+    Raises:
+        TrainingError: one of them has not finished.
+    """
+    runs = {task.name: place / task.name for task in recipe.tasks}
+    if not all((run / RESULTS).exists() for run in runs.values()):
+        raise TrainingError(f"needs the arm {place.parent.name} with this seed, which failed; see its message")
+    return runs
+
+
+def lora_in(run: Path, task: str) -> Path:
+    """Return where a run of one task has its LoRA, in peft's layout."""
+    return model_folder(run) / "adapters" / task
 
 
 def arrow(recipe: Recipe, runs: Mapping[str, Path], *, seed: int) -> Loaded:
@@ -115,7 +135,7 @@ def arrow(recipe: Recipe, runs: Mapping[str, Path], *, seed: int) -> Loaded:
         num_outputs=[1 if spec.kind == "regression" else len(spec.labels or []) for spec in specs],
         heads=first.heads,
     )
-    loras = {task: folder / "adapters" / task for task, folder in folders.items()}
+    loras = {task: lora_in(run, task) for task, run in runs.items()}
     route_by_arrow(model.backbone, loras, top_k=min(ARROW_TOP_K, len(loras)), seed=seed)
     for position, folder in enumerate(folders.values() if model.heads is not None else ()):
         _take_head(model, position, folder)

@@ -5,12 +5,12 @@ Every trained arm gets the recipe's rows, batch size, base and the epochs of bot
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from alter.config import parse
 from alter.presets import PRESETS
-from alter.recipe import MTASettings, Recipe, StageSettings, reads_selector
+from alter.recipe import OWNERS, GateSettings, MTASettings, Recipe, StageSettings, penalty_problem, reads_selector
 
 Settings = dict[str, Any]
 
@@ -20,7 +20,7 @@ FINE_TUNING: Settings = {"backbone": 1e-4, "heads": 1e-3}
 FIXED = ("one_hot", "uniform")
 """Gates that learn nothing."""
 
-_ONE_HOT: Settings = {"kind": "one_hot", "num_owned": 1, "temperature": 1.0, "top_k": None}
+_ONE_HOT: Settings = GateSettings(kind="one_hot").model_dump()
 
 
 def budget(recipe: Recipe) -> Settings:
@@ -45,8 +45,19 @@ def plain(recipe: Recipe) -> Settings:
 
 
 def _stage(recipe: Recipe, trains: Sequence[str], *, rates: Settings) -> Settings:
-    """One stage for all of the epochs; models that write have no heads."""
-    return {"router": "selector", "trains": list(trains), "learning_rates": rates, **budget(recipe)}
+    """One stage for all of the epochs, without penalties on weights that it has none of; models that write have no heads."""
+    off = _without(recipe.stages["stage1"].penalties)
+    return {"router": "selector", "trains": list(trains), "learning_rates": rates, "penalties": off, **budget(recipe)}
+
+
+def _without(penalties: Iterable[str]) -> dict[str, float]:
+    """Return penalties switched off: where settings are laid over others, what is left out stays."""
+    return dict.fromkeys(penalties, 0.0)
+
+
+def _unfit(stage: StageSettings, mta: MTASettings) -> dict[str, float]:
+    """Return a stage's penalties that have nothing to act on, switched off."""
+    return _without(name for name in stage.penalties if penalty_problem(name, stage, mta))
 
 
 def lora_sites(recipe: Recipe) -> str | list[int]:
@@ -77,26 +88,26 @@ def one_go(recipe: Recipe) -> Settings:
     first, second = recipe.stages["stage1"], recipe.stages["stage2"]
     both = list(dict.fromkeys([*first.trains, *second.trains]))
     trains = [group for group in both if group != "selector" or reads_selector(recipe.mta.gate)]
+    changed = {"router": "gate", "trains": trains, **budget(recipe)}
+    off = _unfit(first.model_copy(update=changed), recipe.mta)
     rates = {"gate": second.learning_rates.gate}
-    return {"stages": {"stage1": {"router": "gate", "trains": trains, "learning_rates": rates, **budget(recipe)}, "stage2": None}}
+    return {"stages": {"stage1": {**changed, "learning_rates": rates, "penalties": off}, "stage2": None}}
 
 
 def another_gate(kind: str, **settings: Any) -> Callable[[Recipe], Settings]:
     """Return settings of another gate in stage 2, on the same stage 1."""
-    alone = {"kind": kind, "temperature": 1.0, "top_k": None, "num_owned": 1}
-    shared = {} if kind != "selector" else {"num_shared": 0}  # it gives shared adapters no weight
+    gate = parse(GateSettings, {"kind": kind, **settings}, where=f"gate {kind}")
 
     def settings_of(recipe: Recipe) -> Settings:
-        gate = recipe.mta.gate.model_copy(update={**alone, **settings})
-        trains = [
-            group
-            for group in recipe.stages["stage2"].trains
-            if group != "gate" and (group != "shared_adapters" or not shared) and (group != "selector" or reads_selector(gate))
-        ]
-        learned = [] if kind in FIXED else ["gate"]
+        num_shared = 0 if kind in OWNERS else recipe.mta.num_shared  # owners' weights leave shared adapters out
+        gone = {"gate"} | ({"shared_adapters"} if num_shared == 0 else set()) | (set() if reads_selector(gate) else {"selector"})
+        kept = [group for group in recipe.stages["stage2"].trains if group not in gone]
+        trains = [*kept, *([] if kind in FIXED else ["gate"])] or ["heads"]
+        mta = recipe.mta.model_copy(update={"gate": gate, "num_shared": num_shared})
+        off = _unfit(recipe.stages["stage2"].model_copy(update={"trains": trains}), mta)
         return {
-            "mta": {"gate": {**alone, **settings}, **shared},
-            "stages": {"stage2": {"trains": [*trains, *learned] or ["heads"]}},
+            "mta": {"gate": gate.model_dump(), "num_shared": num_shared},
+            "stages": {"stage2": {"trains": trains, "penalties": off}},
         }
 
     return settings_of
@@ -113,6 +124,7 @@ def preset(name: str) -> Callable[[Recipe], Settings]:
             stage: {
                 **parse(StageSettings, settings, where=f"preset {name}").model_dump(),
                 "max_steps": recipe.stages[stage].max_steps if stage in recipe.stages else None,
+                "penalties": _without(recipe.stages[stage].penalties if stage in recipe.stages else ()),
             }
             for stage, settings in content["stages"].items()
         }

@@ -24,9 +24,10 @@ def peft_lora(recipe: Recipe) -> Settings:
 
 
 def peft_poly(recipe: Recipe) -> Settings:
-    """Skills of the rank that a LoRA has here, weighed by task; peft scales them by 1 / r, as their authors do."""
-    block = {"peft_type": "POLY", "r": lora(recipe, num_adapters=1)["mta"]["adapter"]["r"]}
-    return _instead(recipe, block, trains=["task_adapters", "selector", "heads"], rates={"selector": POLY_ROUTER_RATE})
+    """About as many skills as there are adapters, weighed by task; peft scales them by 1 / r, as their authors do."""
+    return _instead(
+        recipe, {"peft_type": "POLY"}, trains=["task_adapters", "selector", "heads"], rates={"selector": POLY_ROUTER_RATE}
+    )
 
 
 def peft_xlora(recipe: Recipe) -> Settings:

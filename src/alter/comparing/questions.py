@@ -35,5 +35,5 @@ def questions(recipe: Recipe, arms: Collection[str]) -> list[Question]:
         ("Does the task's name carry anything?", method, "wrong-task"),
     ]
     asked += [(f"Is the recipe's gate better than {arm}?", method, arm) for arm in arms if arm.startswith("gate-")]
-    asked += [(f"Is it better than {arm}?", method, arm) for arm in arms if arm.startswith("peft-")]
+    asked += [(f"Is it better than {arm}?", method, arm) for arm in arms if arm.startswith(("peft-", "adapters-"))]
     return [(text, arm, against) for text, arm, against in asked if arm in arms and against in arms]

@@ -19,7 +19,7 @@ from alter.backbones._load import load_base
 from alter.checkpoint import Loaded, load_model
 from alter.comparing.ablate import ABLATIONS
 from alter.comparing.arms import ARMS, OUTSIDE, Arm, arm_recipe, choose, has_stage2, main_arm
-from alter.comparing.borrowed import arrow, filled_in, fitting
+from alter.comparing.borrowed import arrow, filled_in, fitting, lora_in, runs_of
 from alter.comparing.collect import Done, collect
 from alter.comparing.matched import matched_rank
 from alter.comparing.tables import markdown
@@ -149,32 +149,26 @@ class Comparing:
                 raise TrainingError(f"needs the arm {source} with this seed, which failed; see its message")
             recipe = recipe.model_copy(update={"stage1_from": str(taken.resolve())})
         begun = (folder / RECIPE).exists() and ((folder / RESULTS).exists() or bool(checkpoints_in(folder / "checkpoints")))
-        if begun and source is not None:  # stage 1 is in it already: where it came from may have been moved since
-            recipe = recipe.model_copy(update={"stage1_from": load_recipe(folder / RECIPE).stage1_from})
+        if begun and (source or arm.loras) is not None:  # it is in it already: where it came from may have been moved since
+            before = load_recipe(folder / RECIPE)
+            recipe = recipe.model_copy(update={"stage1_from": before.stage1_from, "peft": before.peft})
         train(recipe, output_dir=folder, resume=begun, observer=self.observer)
         _drop_states(folder, keep=arm.name == "stage1")
 
     def _peft(self, arm: Arm, seed: int) -> dict[str, Any] | None:
         """Return what the base, or the arm whose LoRAs it weighs, adds to a peer's block peft; None for other arms."""
         if arm.loras is not None:
-            runs = self._loras(arm, seed)
-            return {"adapters": {task: str((run / "model" / "adapters" / task).resolve()) for task, run in runs.items()}}
+            runs = runs_of(self._place(arm.loras, seed), self.recipe)
+            return {"adapters": {task: str(lora_in(run, task).resolve()) for task, run in runs.items()}}
         if arm.family != "peer":
             return None
         base, _ = load_base(self.recipe.model_name_or_path, revision=self.recipe.revision)
         return filled_in(arm.name, base, self.recipe, arm.settings(self.recipe)["peft"])
 
-    def _loras(self, arm: Arm, seed: int) -> dict[str, Path]:
-        """Return the runs, one a task, whose LoRAs an arm weighs."""
-        assert arm.loras is not None
-        runs = {task.name: self._place(arm.loras, seed) / task.name for task in self.recipe.tasks}
-        if not all((run / RESULTS).exists() for run in runs.values()):
-            raise TrainingError(f"needs the arm {arm.loras} with this seed, which failed; see its message")
-        return runs
-
     def _routed(self, arm: Arm, seed: int, folder: Path) -> None:
+        assert arm.loras is not None
         if not (folder / RESULTS).exists():
-            loaded = arrow(self.recipe, self._loras(arm, seed), seed=seed)
+            loaded = arrow(self.recipe, runs_of(self._place(arm.loras, seed), self.recipe), seed=seed)
             self._write_results(arm, seed, folder, self._score(loaded, seed, folder))
 
     def _matched_rank(self) -> int:

@@ -25,6 +25,7 @@ from alter.peers.experts import inner
 from alter.peers.modules import layers, named_tensors, put_in
 from alter.peers.settings import OURS, method_of
 from alter.recipe import Trained
+from alter.tensors import save_tensors
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -114,7 +115,9 @@ def inject(
         experts = xlora.attach(backbone, config)
     else:
         put_in(backbone, config, ADAPTER)
-    if any(not value.is_meta and not torch.equal(value, before[key]) for key, value in _sample(backbone).items() if key in before):
+    if any(
+        not value.is_meta and not torch.equal(value, before[key]) for key, value in _sample(backbone).items() if key in before
+    ):
         raise ConfigError(
             "the block peft changes the base's own weights, which alter keeps as they are; drop peft.init_lora_weights"
         )
@@ -129,6 +132,14 @@ def write_config(config: Any, folder: Path, *, base: str, revision: str | None, 
     written.base_model_name_or_path, written.revision, written.task_type = base, revision, TASK_TYPES[kind]
     written.inference_mode = True
     written.save_pretrained(str(folder))
+
+
+def write_folders(injected: Injected, backbone: nn.Module, draft: Path, *, base: str, revision: str | None, kind: Kind) -> None:
+    """Write what a model directory holds of a method, in peft's layout."""
+    for name, (config, tensors) in injected.folders(backbone).items():
+        (draft / name).mkdir(parents=True)
+        write_config(config, draft / name, base=base, revision=revision, kind=kind)
+        save_tensors(tensors, draft / name / "adapter_model.safetensors")
 
 
 def read_settings(folder: Path) -> dict[str, Any]:

@@ -28,17 +28,17 @@ def tell_tasks(backbone: nn.Module, state: RoutingState) -> None:
     """
     from peft.tuners.poly import PolyLayer
 
-    for name, module in backbone.named_modules():
-        if isinstance(module, PolyLayer):
-            splits = max(module.n_splits.values())
-            if module.in_features % splits or module.out_features % splits:
-                raise ConfigError(
-                    f"peft.n_splits is {splits}, but {name} reads {module.in_features} and writes {module.out_features} values; take a "
-                    f"number that divides both"
-                )
-            module.__dict__[_STATE] = state
-            module.register_forward_pre_hook(_before, with_kwargs=True)
-            module.register_forward_hook(_after)
+    found: list[tuple[str, Any]] = [(name, module) for name, module in backbone.named_modules() if isinstance(module, PolyLayer)]
+    for name, module in found:
+        splits = max(module.n_splits.values())
+        if module.in_features % splits or module.out_features % splits:
+            raise ConfigError(
+                f"peft.n_splits is {splits}, but {name} reads {module.in_features} and writes {module.out_features} values; take a "
+                f"number that divides both"
+            )
+        module.__dict__[_STATE] = state
+        module.register_forward_pre_hook(_before, with_kwargs=True)
+        module.register_forward_hook(_after)
 
 
 def _before(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:

@@ -24,7 +24,7 @@ from alter.peers.experts import inner, load_loras
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-CHILD = "xlora_gate"
+CHILD = "peft_gate"
 PREFIX = "base_model.internal_xlora_classifier."
 """What peft's files call the gate."""
 _LINK = "_alter_xlora"

@@ -96,10 +96,10 @@ def _of_recipes(recipe: Recipe, other: Recipe) -> dict[str, tuple[Any, Any]]:
     return {
         "mta.adapter": (recipe.mta.adapter, other.mta.adapter),
         "mta.num_adapters": (recipe.mta.num_adapters, other.mta.num_adapters),
-        "peft": (recipe.peft, other.peft),
         "mta.sites": (recipe.mta.sites, other.mta.sites),
         "mta.selector": (recipe.mta.selector, other.mta.selector),
         "heads": (recipe.heads, other.heads),
+        "peft": (recipe.peft, other.peft),
         "stages.stage1.router": (recipe.stages["stage1"].router, other.stages["stage1"].router),
         "max_length": (recipe.max_length, other.max_length),
         "max_target_length": (recipe.max_target_length, other.max_target_length),
