@@ -42,22 +42,9 @@ from alter.comparison import (
 )
 from alter.merging import MERGE_METHODS
 from alter.metrics import METRICS
+from alter.mta_settings import ADAPTERS, GATES, AdapterSettings, GateSettings, MTASettings, PartSettings
 from alter.presets import PRESETS
-from alter.recipe import (
-    ADAPTERS,
-    GATES,
-    PENALTIES,
-    AdapterSettings,
-    GateSettings,
-    HeadSettings,
-    LearningRates,
-    MixtureSettings,
-    MTASettings,
-    PartSettings,
-    Recipe,
-    StageSettings,
-    TrainSettings,
-)
+from alter.recipe import PENALTIES, HeadSettings, LearningRates, MixtureSettings, Recipe, StageSettings, TrainSettings
 from alter.registry import Registry
 from alter.results import Results, SplitScores, StageResult, TaskScore
 from alter.tasks.spec import GenerationSettings, Source, TaskSpec

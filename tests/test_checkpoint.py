@@ -21,7 +21,7 @@ from alter.backbones._load import base_fingerprint, load_base
 from alter.checkpoint import AlterConfig, BaseInfo, adapter_folder, load_config, load_model, model_folder, save_model
 from alter.errors import CheckpointError, ModelError, TrainingError
 from alter.model import MTAModel, equip
-from alter.recipe import ADAPTERS, GATES, OWNERS
+from alter.mta_settings import ADAPTERS, GATES, OWNERS
 from alter.tasks.spec import Source, TaskSpec
 
 TASKS = [

@@ -66,6 +66,7 @@ def assert_drawn_as_in_the_readme(folder: Path) -> None:
     drawing = fence(section("The run directory"), "text")
     named = set(re.findall(r"[\w.]+\.(?:yaml|jsonl|json|safetensors|md)", drawing)) | {
         "checkpoints",
+        "predictions",
         "model",
         "adapters",
         "shared",

@@ -12,8 +12,9 @@ import yaml
 
 from alter.config import dump_yaml, parse
 from alter.errors import CheckpointError, ConfigError
+from alter.mta_settings import ADAPTERS, GATES
 from alter.presets import PRESETS
-from alter.recipe import ADAPTERS, GATES, Recipe, load_recipe, resolve_recipe
+from alter.recipe import Recipe, load_recipe, resolve_recipe
 from alter.tasks.read import source_of
 
 STAGE: dict[str, Any] = {"router": "selector", "trains": ["heads"]}

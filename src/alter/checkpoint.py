@@ -32,10 +32,11 @@ from alter.data.codec import Codec
 from alter.data.encode import Scale
 from alter.errors import CheckpointError, ConfigError, did_you_mean
 from alter.model import MTAModel
+from alter.mta_settings import MTASettings, PartSettings
 from alter.nn.routing import Router
 from alter.peers.injected import read_settings, write_folders
 from alter.peers.settings import need_peft
-from alter.recipe import HeadSettings, MTASettings, PartSettings
+from alter.recipe import HeadSettings
 from alter.results import write_json, write_text
 from alter.tasks.spec import TaskSpec
 from alter.tensors import load_tensors, save_tensors, whole_folder

@@ -23,6 +23,7 @@ from transformers.utils.generic import ModelOutput
 from alter.backbones._find import family_of, sites_of
 from alter.config import merge, parse
 from alter.errors import ConfigError, ModelError, TaskError, did_you_mean
+from alter.mta_settings import MTASettings, PartSettings, check_mta
 from alter.nn.equipped import Equipped, check_free
 from alter.nn.losses import NOT_A_CLASS, mean_over_targets, row_losses, token_losses
 from alter.nn.packing import Packing
@@ -31,7 +32,7 @@ from alter.nn.routing import Route
 from alter.nn.site import choose_sites
 from alter.peers.injected import inject
 from alter.presets import PRESETS
-from alter.recipe import HeadSettings, MTASettings, PartSettings, check_mta
+from alter.recipe import HeadSettings
 
 
 @dataclass

@@ -50,6 +50,18 @@ def lines(request: pytest.FixtureRequest) -> list[str]:
     return [line.rstrip() for part in plain.splitlines() for line in part.split("\r")]
 
 
+def test_a_run_after_another_draws_its_own_bar() -> None:
+    progress = TerminalProgress(Console(file=io.StringIO(), force_terminal=True, width=100))
+    for _ in range(2):
+        progress.stage_started("stage1", num_steps=10, first_step=0, trainable=1)
+        assert progress.progress.live.is_started
+        assert [task.total for task in progress.progress.tasks] == [10]
+        progress.closed()
+        assert not progress.progress.live.is_started
+        assert progress.progress.tasks == []
+    progress.closed()
+
+
 def test_a_line_has_the_training_loss_and_the_scores(lines: list[str]) -> None:
     assert "  step     2  loss 0.750  average 50.00 *  mood 50.0" in lines
     assert "  step     4  loss 0.500  average 25.00    mood 25.0" in lines

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from tests.cli.command import another_writer
 from tests.comparing.conftest import ASKED, HOT, Compared
@@ -18,11 +19,14 @@ import alter.comparing.run
 import alter.results
 import alter.tensors
 from alter.comparing.arms import own_arms
+from alter.comparing.bootstrap import scorer
+from alter.comparing.collect import Done, answered_by
 from alter.comparing.run import compare
 from alter.comparison import Comparison, read_comparison
 from alter.errors import CheckpointError, ConfigError, TrainingError
 from alter.recipe import Recipe, load_recipe
 from alter.training.observer import Silent
+from alter.training.prepare import read_rows
 from alter.training.run import train
 
 
@@ -391,7 +395,9 @@ def test_an_arm_that_fits_no_recipe_is_told_before_any_arm_is_trained(compared: 
 
 def test_models_that_write_are_compared_too(tmp_path: Path) -> None:
     settings = {"stages": {"stage1": {"max_steps": 2}, "stage2": {"max_steps": 1}}}
-    recipe = toy_texts(tmp_path / "toy", tasks=["mood", "echo"], settings=settings)
+    content = toy_texts(tmp_path / "toy", tasks=["mood", "echo"], settings=settings).model_dump()
+    content["tasks"][0]["decoding"] = "generate"  # after three steps most of what is written is no label
+    recipe = Recipe.model_validate(content)
     arms = ["majority", "multi-full", "shared-lora", "single-full", "alter-lite", "wrong-task"]
     found = go(recipe, tmp_path / "out", arms)
     assert {name: bool(arm.runs) for name, arm in found.arms.items()} == dict.fromkeys([*arms, "stage1"], True)
@@ -402,6 +408,13 @@ def test_models_that_write_are_compared_too(tmp_path: Path) -> None:
     path = tmp_path / "out" / found.arms["alter-lite"].runs[0].answers["test"] / "echo.jsonl"
     lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     assert "references" in lines[0]
+    rows = read_rows(recipe)
+    for name in ("alter-lite", "wrong-task", "majority"):
+        scores = found.arms[name].runs[0].splits["test"].tasks
+        assert scores["mood"].num_invalid > 0 or name == "majority"
+        for spec in rows.specs:
+            again = answered_by(Done(folders=[tmp_path / "out" / "arms" / name / "seed0"]), spec, "test")
+            assert scorer(again)(np.arange(12)) == pytest.approx(scores[spec.name].score, abs=1e-9)
     assert {one.against for one in found.differences} == {"single-full", "multi-full", "shared-lora", "stage1", "wrong-task"}
 
 

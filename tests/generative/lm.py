@@ -19,11 +19,11 @@ from alter.data.batch import Batch, collate
 from alter.data.codec import Codec
 from alter.data.encode import Features
 from alter.model import MTAModel, MTAOutput
+from alter.mta_settings import MTASettings
 from alter.nn.losses import NOT_A_CLASS
 from alter.nn.routing import Router
 from alter.nn.site import Kind
 from alter.presets import PRESETS
-from alter.recipe import MTASettings
 
 NAMES = ("mood", "say", "topic")
 ENCODER_DECODERS = [name for name, variant in GENERATIVE.items() if variant.kind == "encoder-decoder"]

@@ -35,10 +35,11 @@ from alter.backbones._find import sites_of
 from alter.backbones._load import base_fingerprint, load_base
 from alter.checkpoint import AlterConfig, BaseInfo, load_model, save_model
 from alter.model import MTAModel
+from alter.mta_settings import ADAPTERS
 from alter.nn.mta import MTA
 from alter.nn.routing import Router
 from alter.presets import PRESETS
-from alter.recipe import ADAPTERS, Trained
+from alter.recipe import Trained
 from alter.tasks.spec import TaskSpec
 
 ROUTERS: tuple[Router, ...] = ("selector", "gate")

@@ -17,7 +17,7 @@ import alter
 from alter.checkpoint import load_config, load_model
 from alter.combining.statistics import diagonal_fisher, gram_matrices
 from alter.errors import CheckpointError, ConfigError
-from alter.recipe import ADAPTERS, GATES, OWNERS
+from alter.mta_settings import ADAPTERS, GATES, OWNERS
 
 SMALL = {"adapter": {"kind": "lora", "r": 4}}
 

@@ -14,8 +14,9 @@ from transformers import PreTrainedModel
 
 from alter.config import merge, parse
 from alter.model import MTAModel
+from alter.mta_settings import MTASettings
 from alter.presets import PRESETS
-from alter.recipe import HeadSettings, MTASettings, Trained
+from alter.recipe import HeadSettings, Trained
 
 NAMES = ("intent", "urgency", "mood", "score")
 # B 5 rows, S 7 tokens, three lengths, every task

@@ -14,8 +14,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from alter.model import MTAModel
+from alter.mta_settings import ADAPTERS, GATES
 from alter.nn.routing import Router
-from alter.recipe import ADAPTERS, GATES
 
 IDS_BS = torch.randint(5, 90, (6, 8), generator=torch.Generator().manual_seed(0))
 TASKS_B = torch.tensor([0, 1, 2, 0, 1, 2])

@@ -10,9 +10,9 @@ import torch
 from tests.nn.equipped import IDS_BS, MASK_BS, NAMES, TASKS_B, base_model, equipped, hidden, randomise, site_inputs, weights_of
 
 from alter.errors import ConfigError
+from alter.mta_settings import ADAPTERS, GATES
 from alter.nn.gate_shape import keep_top, owned_adapters
 from alter.nn.tokens import mean_over_tokens
-from alter.recipe import ADAPTERS, GATES
 
 N, M = len(NAMES), 2
 NOT_SELECTORS = ("outputs",)

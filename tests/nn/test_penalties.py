@@ -13,10 +13,11 @@ from tests.nn.equipped import IDS_BS, MASK_BS, NAMES, TASKS_B, equipped, randomi
 from torch import nn
 
 from alter.errors import ConfigError
+from alter.mta_settings import GateSettings
 from alter.nn.gate_shape import GateShape
 from alter.nn.gates.taps import Taps
 from alter.nn.penalty_shape import Penalty, SiteWeights
-from alter.recipe import PENALTIES, GateSettings
+from alter.recipe import PENALTIES
 
 T, N, M = 3, 3, 2
 E = N + M

@@ -19,7 +19,7 @@ import pytest
 import torch
 from tests.nn.equipped import NAMES, equipped, hidden, randomise, weights_of
 
-from alter.recipe import ADAPTERS, GATES
+from alter.mta_settings import ADAPTERS, GATES
 
 SELECTORS: dict[str, dict[str, Any]] = {
     "one_hot": {"kind": "one_hot"},

@@ -12,7 +12,7 @@ from tests.nn.equipped import IDS_BS, MASK_BS, NAMES, TASKS_B, base_model, equip
 from alter.errors import ConfigError
 from alter.gatemap import specific_sites
 from alter.model import MTAModel, equip
-from alter.recipe import ADAPTERS
+from alter.mta_settings import ADAPTERS
 
 N = len(NAMES)
 LORA = {"kind": "lora", "r": 4, "lora_alpha": 12.0}

@@ -15,9 +15,9 @@ from transformers import PreTrainedModel
 
 from alter.config import parse
 from alter.model import MTAModel
+from alter.mta_settings import MTASettings
 from alter.nn.routing import RoutingState
 from alter.peers.injected import inject, write_config
-from alter.recipe import MTASettings
 from alter.tensors import save_tensors
 
 PLAIN: dict[str, Any] = {"sites": "none", "num_shared": 0, "selector": {"kind": "one_hot"}, "gate": {"kind": "one_hot"}}

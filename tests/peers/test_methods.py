@@ -14,8 +14,9 @@ from tests.tiny import FAMILY_NAMES
 from alter.checkpoint import _adapter_tensors
 from alter.config import parse
 from alter.model import MTAModel
+from alter.mta_settings import AdapterSettings, MTASettings
 from alter.nn.gate_shape import owned_adapters
-from alter.recipe import AdapterSettings, LearningRates, MTASettings
+from alter.recipe import LearningRates
 from alter.training.optim import build_optimizer
 
 BASES = ("bert", "t5", "llama")

@@ -66,7 +66,7 @@ def _show(report: ExtractReport) -> None:
         for name in names
     ]
     if rows:
-        console().print(table(f"adapters of {report.task}", ["adapter", "largest mean weight", "kept as"], rows))
+        console().print(table(f"adapters of {report.task}", ["adapter", "kept as", "largest mean weight"], rows, left=2))
     kept = f"{len(report.kept)} of {len(names)} adapters kept, at {report.sites[1]} of {report.sites[0]} sites"
     lines = [f"\n{kept}"]
     for what, (before, after) in (("beside the base", report.added_parameters), ("in all", report.total_parameters)):

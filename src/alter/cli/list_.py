@@ -36,8 +36,9 @@ def catalogue() -> dict[str, dict[str, str]]:
     from alter.baselines import BASELINES
     from alter.merging import MERGE_METHODS
     from alter.metrics import METRICS
+    from alter.mta_settings import ADAPTERS, GATES
     from alter.presets import PRESETS
-    from alter.recipe import ADAPTERS, GATES, PENALTIES
+    from alter.recipe import PENALTIES
 
     registries = {
         "adapters": ADAPTERS,

@@ -69,5 +69,8 @@ class TerminalProgress:
         self.console.print(f"[yellow]warning:[/yellow] {escape(message)}", soft_wrap=True)
 
     def closed(self) -> None:
-        """Take the bar away."""
+        """Take the bar away; another run may draw its own after it."""
         self.progress.stop()
+        if self.bar is not None:
+            self.progress.remove_task(self.bar)
+            self.bar = None

@@ -28,8 +28,8 @@ from alter.errors import ConfigError
 from alter.merging._method import Method
 from alter.merging._vectors import TaskVector, squared_norms
 from alter.model import MTAModel
+from alter.mta_settings import TASK_LEVEL, AdapterSettings, GateSettings
 from alter.nn.routing import Route
-from alter.recipe import TASK_LEVEL, AdapterSettings, GateSettings
 from alter.tasks.spec import TaskSpec
 from alter.version import __version__
 

@@ -26,7 +26,7 @@ from alter.combining.tensor_folder import TensorFolder
 from alter.errors import CheckpointError, ConfigError
 from alter.merging._method import Method
 from alter.merging._vectors import Changed, TaskVector, squared_norms
-from alter.recipe import PartSettings
+from alter.mta_settings import PartSettings
 from alter.results import write_text
 from alter.tensors import load_tensors, save_tensors, whole_folder
 from alter.version import __version__

@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from alter.config import parse
+from alter.mta_settings import OWNERS, GateSettings, MTASettings, reads_selector
 from alter.presets import PRESETS
-from alter.recipe import OWNERS, GateSettings, MTASettings, Recipe, StageSettings, penalty_problem, reads_selector
+from alter.recipe import Recipe, StageSettings, penalty_problem
 
 Settings = dict[str, Any]
 

@@ -9,9 +9,10 @@ from transformers import PreTrainedModel
 
 from alter.backbones._find import sites_of
 from alter.comparing.changes import lora_sites
+from alter.mta_settings import ADAPTERS
 from alter.nn.ffn import FFN, find_ffn
 from alter.nn.site import choose_sites, projection_shape
-from alter.recipe import ADAPTERS, Recipe
+from alter.recipe import Recipe
 
 
 def matched_rank(base: PreTrainedModel, recipe: Recipe) -> int:

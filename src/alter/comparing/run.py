@@ -5,10 +5,9 @@ recipe -> arms -> a run directory for each arm, seed (and task) -> compare.json,
 
 from __future__ import annotations
 
+import gc
 import itertools
-import json
-import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,14 +20,14 @@ from alter.comparing.ablate import ABLATIONS
 from alter.comparing.arms import ARMS, OUTSIDE, Arm, arm_recipe, choose, has_stage2, main_arm
 from alter.comparing.borrowed import arrow, filled_in, fitting, lora_in, runs_of
 from alter.comparing.collect import Done, collect
+from alter.comparing.files import drop_states, guarded, write_lines
 from alter.comparing.matched import matched_rank
 from alter.comparing.tables import markdown
 from alter.comparing.yardsticks import SPLITS, fit_and_score
 from alter.comparison import NAME, Comparison, write_comparison
 from alter.errors import ConfigError, TrainingError
 from alter.recipe import Recipe, load_recipe
-from alter.results import Results, SplitScores, finite, write_results, write_text
-from alter.tensors import write_error
+from alter.results import Results, SplitScores, write_results, write_text
 from alter.training.observer import Observer
 from alter.training.prepare import Rows, eval_sets, read_rows
 from alter.training.records import PREDICTIONS, score_and_record
@@ -152,8 +151,9 @@ class Comparing:
         if begun and (source or arm.loras) is not None:  # it is in it already: where it came from may have been moved since
             before = load_recipe(folder / RECIPE)
             recipe = recipe.model_copy(update={"stage1_from": before.stage1_from, "peft": before.peft})
+        gc.collect()  # the model of the arm before would count as this one's memory
         train(recipe, output_dir=folder, resume=begun, observer=self.observer)
-        _drop_states(folder, keep=arm.name == "stage1")
+        drop_states(folder, keep=arm.name == "stage1")
 
     def _peft(self, arm: Arm, seed: int) -> dict[str, Any] | None:
         """Return what the base, or the arm whose LoRAs it weighs, adds to a peer's block peft; None for other arms."""
@@ -190,7 +190,7 @@ class Comparing:
             found = fit_and_score(rows, arm.yardstick, seed=seed)
             for split, tasks in found.records.items():
                 for task, records in tasks.items():
-                    _write_lines(folder / PREDICTIONS / split / f"{task}.jsonl", records)
+                    write_lines(folder / PREDICTIONS / split / f"{task}.jsonl", records)
             self._write_results(arm, seed, folder, found.splits)
 
     def _ablation(self, arm: Arm, seed: int, folder: Path) -> None:
@@ -222,7 +222,7 @@ class Comparing:
             splits=splits,
             environment=environment(),
         )
-        _guard(folder / RESULTS, lambda: write_results(results, folder / RESULTS))
+        guarded(folder / RESULTS, lambda: write_results(results, folder / RESULTS))
 
 
 def compare(
@@ -276,27 +276,6 @@ def compare(
         rows = work.rows_of(numbers[0])
         told("resampling test rows for the intervals")
         comparison = collect(recipe, shown, work.done, work.failed, rows=rows, folder=folder, environment=environment())
-        _guard(folder / PAGE, lambda: write_text(markdown(comparison), folder / PAGE))
-        _guard(folder / NAME, lambda: write_comparison(comparison, folder))
+        guarded(folder / PAGE, lambda: write_text(markdown(comparison), folder / PAGE))
+        guarded(folder / NAME, lambda: write_comparison(comparison, folder))
     return comparison
-
-
-def _drop_states(folder: Path, *, keep: bool) -> None:
-    """Delete a finished run's checkpoints: optimizer states of dozens of runs fill a disk. `keep`: stage 1's best parameters stay."""
-    for path in (folder / "checkpoints").glob("*"):
-        if path.is_dir():
-            shutil.rmtree(path)
-        elif not keep:
-            path.unlink()
-
-
-def _write_lines(path: Path, records: Sequence[Mapping[str, Any]]) -> None:
-    text = "".join(json.dumps(finite(record), ensure_ascii=False) + "\n" for record in records)
-    _guard(path, lambda: write_text(text, path))
-
-
-def _guard(path: Path, write: Callable[[], None]) -> None:
-    try:
-        write()
-    except OSError as error:
-        raise write_error(error, path) from error

@@ -19,7 +19,7 @@ from alter.errors import ConfigError
 from alter.extracting.router import TaskRouter, fixed_weights, selected_weights
 from alter.gatemap import task_map
 from alter.model import MTAModel
-from alter.recipe import TASK_LEVEL, GateSettings
+from alter.mta_settings import TASK_LEVEL, GateSettings
 
 
 @dataclass(frozen=True, kw_only=True)

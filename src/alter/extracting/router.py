@@ -16,9 +16,9 @@ import torch
 from alter.checkpoint import AlterConfig
 from alter.errors import ConfigError
 from alter.model import MTAModel
+from alter.mta_settings import TASK_LEVEL, GateSettings, reads_selector
 from alter.nn.mta import MTA
 from alter.nn.routing import Route, Router
-from alter.recipe import TASK_LEVEL, GateSettings, reads_selector
 
 READERS = ("linear", "outputs")
 """Kinds whose weights depend on the row: those that a smaller model can be made of."""

@@ -5,6 +5,8 @@ model directory -> the task's weights -> adapters chosen -> a smaller model dire
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -20,6 +22,7 @@ from alter.extracting.smaller import smaller_config, smaller_model
 from alter.model import MTAModel
 from alter.predict import adapter_names
 from alter.recipe import Recipe
+from alter.results import TaskScore
 from alter.score import find_recipe, rows_for
 from alter.training.prepare import eval_sets
 
@@ -78,11 +81,17 @@ def extract(
     config = smaller_config(loaded.config, loaded.model, router, choice)
     base, _ = load_base(config.base.name, revision=config.base.revision)
     small = smaller_model(loaded.model, base, config, router, choice, renormalise=renormalise)
+    before = rows.scores(loaded, SPLITS[: SPLITS.index(split) + 1])
     report = _report(
         loaded.model, small, router, choice, model=str(model), folder=output, threshold=threshold, raised=renormalise
     )
     save_model(small, config, output, card=card(report, base=config.base.name, name=config.name), resumable=False)
-    return rows.scored(report, loaded, load_model(output, device=device), [*SPLITS[: SPLITS.index(split) + 1]])
+    after = rows.scores(load_model(output, device=device), tuple(before))
+    scores = {
+        split: Scores(metric=score.metric, before=score.score, after=after[split].score, num_examples=score.num_examples)
+        for split, score in before.items()
+    }
+    return replace(report, scores=scores, remark=rows.remark)
 
 
 class _Rows:
@@ -98,6 +107,7 @@ class _Rows:
         self.task = task
         self.was_given = recipe is not None
         self.missing: AlterError | None = None
+        self.remark = ""
         self.recipe: Recipe | None = None
         try:
             self.recipe = find_recipe(model, recipe)
@@ -124,27 +134,19 @@ class _Rows:
             raise DataError(f"the recipe names no {split} rows for {self.task}; add source.{split} to it")
         return found
 
-    def scored(self, report: ExtractReport, whole: Loaded, small: Loaded, splits: list[str]) -> ExtractReport:
-        """Return the report with scores before and after, or with the reason why there are none; a recipe that was given must do."""
-        scores = {}
+    def scores(self, loaded: Loaded, splits: Sequence[str]) -> dict[str, TaskScore]:
+        """Return the task's score on each split; none where no recipe was given and none does, and `remark` then says why."""
         try:
-            for split in splits:
-                before, after = (
-                    evaluate(each.model, {self.task: self.of(each, split)}, codec=each.codec, batch_size=64)[0].tasks[self.task]
-                    for each in (whole, small)
-                )
-                scores[split] = Scores(
-                    metric=before.metric, before=before.score, after=after.score, num_examples=before.num_examples
-                )
+            sets = {split: self.of(loaded, split) for split in splits}
         except AlterError as error:
             if self.was_given:
                 raise
-            return _with(report, scores, f"not scored: {self.missing or error}")
-        return _with(report, scores, "")
-
-
-def _with(report: ExtractReport, scores: dict[str, Scores], remark: str) -> ExtractReport:
-    return ExtractReport(**{**vars(report), "scores": scores, "remark": remark})
+            self.remark = f"not scored: {self.missing or error}"
+            return {}
+        return {
+            split: evaluate(loaded.model, {self.task: found}, codec=loaded.codec, batch_size=64)[0].tasks[self.task]
+            for split, found in sets.items()
+        }
 
 
 def _report(

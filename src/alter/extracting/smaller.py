@@ -20,7 +20,7 @@ from alter.checkpoint import AlterConfig
 from alter.extracting.choose import Choice
 from alter.extracting.router import TaskRouter, selected_weights
 from alter.model import MTAModel
-from alter.recipe import TASK_LEVEL, GateSettings, MTASettings
+from alter.mta_settings import TASK_LEVEL, GateSettings, MTASettings
 from alter.version import __version__
 
 TABLE, NONE = GateSettings(kind="table"), GateSettings(kind="uniform")

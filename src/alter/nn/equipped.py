@@ -15,13 +15,14 @@ import torch
 from torch import nn
 
 from alter.errors import ConfigError, ModelError, TaskError, did_you_mean
+from alter.mta_settings import MTASettings, PartSettings
 from alter.nn.ffn import find_ffn
 from alter.nn.heads import HeadBank
 from alter.nn.mixing import Weights
 from alter.nn.mta import MTA, attach, detach, watch
 from alter.nn.routing import Route, Router, RoutingState
 from alter.nn.site import FFNSite, Kind, choose_sites, projection_weight
-from alter.recipe import HeadSettings, MTASettings, PartSettings, Trained
+from alter.recipe import HeadSettings, Trained
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from alter.errors import ModelError
+from alter.mta_settings import ADAPTERS, GATES, GateSettings, MTASettings, PartSettings
 from alter.nn.ffn import FFN
 from alter.nn.gate_shape import GateInputs, GateShape
 from alter.nn.mixing import Weights, widen
@@ -24,7 +25,6 @@ from alter.nn.packing import Packing
 from alter.nn.parts import Parts
 from alter.nn.routing import RoutingState
 from alter.nn.tokens import mean_over_tokens
-from alter.recipe import ADAPTERS, GATES, GateSettings, MTASettings, PartSettings
 
 CHILD = "mta"
 _LINK = "_alter_link"

@@ -22,9 +22,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from alter.mta_settings import GATES, PartSettings
 from alter.nn.gate_shape import GateInputs, GateShape
 from alter.nn.mixing import Weights
-from alter.recipe import GATES, PartSettings
 
 
 class Parts(nn.Module):

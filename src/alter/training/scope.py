@@ -7,9 +7,9 @@ that keep the weights of either).
 from __future__ import annotations
 
 from alter.model import MTAModel
+from alter.mta_settings import reads_selector
 from alter.nn.gate_shape import owned_adapters
 from alter.nn.routing import Router
-from alter.recipe import reads_selector
 
 STRICT = ("one_hot", "taps")
 """Kinds that give a task adapter to its owners only."""

@@ -14,9 +14,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from alter.mta_settings import AdapterSettings
 from alter.nn.ffn import FFN
 from alter.nn.mixing import Bank, Weights, mix
-from alter.recipe import AdapterSettings
 
 
 class BottleneckAdapter(nn.Module):

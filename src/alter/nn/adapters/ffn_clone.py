@@ -16,10 +16,10 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from alter.mta_settings import AdapterSettings
 from alter.nn.ffn import FFN
 from alter.nn.mixing import Bank, Weights, mix
 from alter.nn.site import projection_weight
-from alter.recipe import AdapterSettings
 
 
 class FFNClone(nn.Module):

@@ -14,10 +14,10 @@ from typing import cast
 import torch
 from torch import nn
 
+from alter.mta_settings import AdapterSettings
 from alter.nn.ffn import FFN
 from alter.nn.mixing import Bank, Weights, mix
 from alter.nn.site import projection_shape
-from alter.recipe import AdapterSettings
 
 
 class LoRAAdapter(nn.Module):

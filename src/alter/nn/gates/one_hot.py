@@ -8,9 +8,9 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from alter.mta_settings import GateSettings
 from alter.nn.gate_shape import GateInputs, GateShape, owned_adapters
 from alter.nn.mixing import Weights
-from alter.recipe import GateSettings
 
 
 class OneHot(nn.Module):

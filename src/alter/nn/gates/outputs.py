@@ -16,9 +16,9 @@ import torch
 from torch import nn
 
 from alter.errors import ConfigError
+from alter.mta_settings import GateSettings
 from alter.nn.gate_shape import GateInputs, GateShape, with_shared
 from alter.nn.mixing import Weights
-from alter.recipe import GateSettings
 
 
 class OutputsGate(nn.Module):

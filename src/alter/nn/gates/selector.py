@@ -11,9 +11,9 @@ import math
 import torch
 from torch import nn
 
+from alter.mta_settings import GateSettings
 from alter.nn.gate_shape import GateInputs, GateShape, keep_top, owned_adapters
 from alter.nn.mixing import Weights
-from alter.recipe import GateSettings
 
 
 class Selector(nn.Module):

@@ -17,9 +17,9 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from alter.mta_settings import GateSettings
 from alter.nn.gate_shape import GateInputs, GateShape, owned_adapters
 from alter.nn.mixing import Weights
-from alter.recipe import GateSettings
 
 
 class Taps(nn.Module):
