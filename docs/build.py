@@ -275,6 +275,7 @@ RUN/
   model/                         what ships; it needs nothing else of the run
     alter_config.json            the base, the MTA, the tasks with labels, templates and metrics
     adapters/<task>/             adapter_config.json, adapter_model.safetensors; PEFT's own layout for kind lora
+    adapters/peft/               a method of the library peft in its own layout, where one was trained; X-LoRA's LoRAs: experts/<name>/
     shared/<j>/                  the same for each shared adapter
     gates.safetensors            selector and gate of every site
     heads.safetensors            one head per task; not of models that write
@@ -294,7 +295,8 @@ Two kinds of line, told by `event`:
 | `step` | stage, step, epoch, loss, losses (by task), learning_rates (by group), grad_norm, rows_per_second, penalties (by name, where the stage has any) |
 | `validation` | stage, step, average, tasks (task -> score, metric), best (whether this is the stage's best so far) |
 
-Losses and penalties are means since the last `step` line (the loss without penalties, penalties without their factors); rows_per_second is one process's.
+Losses and penalties are means since the last `step` line (the loss without penalties, penalties without their factors);
+rows_per_second is one process's.
 
 ## Predictions
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import math
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -26,8 +27,9 @@ from alter.config import parse, read_yaml
 from alter.merging import MERGE_METHODS
 from alter.merging._method import method_of
 from alter.metrics import METRICS
+from alter.nn.penalty_shape import SiteWeights
 from alter.pretraining.recipe import PretrainRecipe
-from alter.recipe import resolve_recipe
+from alter.recipe import PENALTIES, resolve_recipe
 from alter.tasks.read import ALIASES
 from alter.tasks.spec import TaskSpec
 
@@ -229,6 +231,25 @@ def test_the_gate_kind_of_its_how_to_page_starts_near_stage_one(plugin: Callable
     assert sorted(recorded) == [0, 1]
     expected = torch.tensor([[0.9, 0.1, 0.5, 0.5], [0.1, 0.9, 0.5, 0.5]])
     torch.testing.assert_close(recorded[0], expected, atol=1e-4, rtol=0)
+
+
+def test_the_penalty_of_its_how_to_page_is_its_formula_and_has_a_gradient(plugin: Callable[[str], str]) -> None:
+    name = plugin("add-a-penalty.md")
+    assert name in PENALTIES.names()
+    weights = torch.tensor([[2.0, 2.0], [3.0, 0.0], [5.0, 5.0]], requires_grad=True)
+    counts_B = torch.tensor([1, 1, 0])
+    given = {
+        "task_ids_B": torch.tensor([0, 1, 1]),
+        "mask_BS": None,
+        "num_tasks": 2,
+        "num_adapters": 2,
+        "gate": torch.nn.Identity(),
+    }
+    value = PENALTIES.get(name)()([SiteWeights(weights=weights, counts_B=counts_B, **given)])
+    assert value.item() == pytest.approx(math.log(2) / 2)  # of two rows that count one is undecided
+    value.backward()
+    assert weights.grad is not None
+    assert torch.isfinite(weights.grad).all()
 
 
 def test_the_family_of_its_how_to_page_is_equipped(plugin: Callable[[str], str]) -> None:

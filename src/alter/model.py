@@ -31,6 +31,7 @@ from alter.nn.passes import one_stack, two_stacks
 from alter.nn.routing import Route
 from alter.nn.site import choose_sites
 from alter.peers.injected import inject
+from alter.peers.xlora import without_cache
 from alter.presets import PRESETS
 from alter.recipe import HeadSettings
 
@@ -221,7 +222,7 @@ class MTAModel(Equipped):
             )
         self._check_task_ids(input_ids, task_ids)
         if self.injected is not None and self.injected.reads_whole_texts:
-            settings = {**settings, "use_cache": False}
+            settings = without_cache(settings)
         was_training = self.training
         self.eval()
         self.state.kept, self.state.kept_reads = {}, {}

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parents[2]
-VERBS = ("train", "compare", "evaluate", "predict", "validate", "list", "pretrain", "merge", "report", "demo")
+VERBS = ("train", "compare", "evaluate", "predict", "validate", "list", "pretrain", "merge", "extract", "report", "demo")
 COMMAND = (sys.executable, "-m", "alter")
 
 

@@ -48,6 +48,9 @@ SURFACE = {
     "merge": {
         "models", "--method -m", "--set", "--base", "--output-dir -o", "--adapters", "--rank", "--statistics", "--json", "--help",
     },
+    "extract": {
+        "model", "--task -t", "--output-dir -o", "--threshold", "--renormalise", "--recipe", "--split", "--device", "--json", "--help",
+    },
     "report": {"folders", "--output -o", "--markdown", "--json", "--help"},
     "validate": {"recipe", "overrides", "--json", "--help"},
     "list": {"kind", "--json", "--help"},

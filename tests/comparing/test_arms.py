@@ -12,9 +12,10 @@ from tests.comparing.given import ARM, NAMES, OTHER, of, resolve
 from tests.tiny import tiny_lm, tiny_model
 
 from alter.comparing.arms import ARMS, has_stage2, main_arm
-from alter.comparing.changes import FINE_TUNING
+from alter.comparing.changes import FINE_TUNING, INFORMATION, SPARSITY
 from alter.comparing.matched import matched_rank
 from alter.model import equip
+from alter.mta_settings import GateSettings
 from alter.presets import PRESETS
 from alter.recipe import Recipe, resolve_recipe
 
@@ -213,6 +214,7 @@ GATES: dict[str, dict[str, Any]] = {
     "gate-outputs": {"kind": "outputs"},
     "gate-selector": {"kind": "selector"},
     "gate-uniform": {"kind": "uniform"},
+    "mutual-information": {"kind": "linear", "over": "all", "granularity": "sequence"},
 }
 
 
@@ -270,6 +272,8 @@ def test_an_arm_has_no_penalty_and_no_setting_that_it_does_not_read(name: str, s
         on = {stage: {key for key, factor in one.penalties.items() if factor} for stage, one in found.stages.items()}
         if name in ("single-full", "multi-full", "single-lora", "shared-lora", "alter"):
             assert on in ({"stage1": set()}, {"stage1": set(), "stage2": set()})
+        elif name == "taps":
+            assert on == {"stage1": {"sparsity"}}
         else:
             assert on["stage1"] == ({"mutual_information"} if settings is PENALISED else {"sparsity"})
 
@@ -293,6 +297,31 @@ def test_a_selector_is_trained_on_only_under_gates_that_read_it() -> None:
     given = resolve({"stages": {"stage2": stage2}})
     assert "selector" in of("gate-outputs", given).stages["stage2"].trains
     assert "selector" not in of("gate-task", given).stages["stage2"].trains
+
+
+def test_taps_has_its_penalty_in_one_stage_and_no_shared_adapters(recipe: Recipe) -> None:
+    for given in (recipe, resolve(SCORED), resolve({"stages": {"stage2": None}}, preset=recipe.preset)):
+        found = of("taps", given)
+        assert (found.mta.selector, found.mta.num_shared) == (GateSettings(kind="taps"), 0)
+        assert (found.mta.adapter, found.mta.sites) == (given.mta.adapter, given.mta.sites)
+        [stage] = found.stages.values()
+        assert {"task_adapters", "selector", "heads"} <= set(stage.trains)
+        assert stage.penalties == {"sparsity": SPARSITY}
+
+
+def test_the_arm_of_mutual_information_is_the_gate_by_row_with_its_penalty(recipe: Recipe) -> None:
+    found, plain = of("mutual-information", recipe), of("gate-linear-sequence", recipe)
+    assert found.stages["stage2"].penalties == {"mutual_information": INFORMATION}
+    assert found.mta == plain.mta
+    assert found.stages["stage1"] == plain.stages["stage1"]
+    assert found.stages["stage2"].model_copy(update={"penalties": {}}) == plain.stages["stage2"]
+
+
+def test_neither_says_anything_about_one_task() -> None:
+    alone = resolve(tasks=("mood",))
+    assert not ARM["taps"].fits(alone)
+    assert not ARM["mutual-information"].fits(alone)
+    assert not ARM["mutual-information"].fits(resolve({"stages": {"stage2": None}}))
 
 
 # ---- the rank at which one LoRA is as large ------------------------------------------------------------------------

@@ -128,6 +128,15 @@ def test_the_backbone_may_be_trained_beside(tmp_path: Path) -> None:
     assert evaluate_model(run.folder) == run.results.splits["test"]
 
 
+@pytest.mark.parametrize("method", ["lora", "poly", "xlora"])
+def test_half_precision_trains(method: str, tmp_path: Path) -> None:
+    block = METHODS.get(method) or {"peft_type": "XLORA", "adapters": write_loras(tmp_path / "loras", "bert")}
+    stages = gate_stage() if method == "xlora" else {}
+    recipe = recipe_in(tmp_path / "toy", block, train={"mixed_precision": "bf16", "logging_steps": 1}, **stages)
+    run = train(recipe, output_dir=tmp_path / "run")
+    assert all(line["loss"] is not None for line in journal(run) if line["event"] == "step")
+
+
 # ---- what is wrong is told -----------------------------------------------------------------------------------------
 
 

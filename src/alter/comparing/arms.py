@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal
 
-from alter.comparing.changes import Settings, another_gate, longer, lora, one_go, plain, preset
+from alter.comparing.changes import Settings, another_gate, informed, longer, lora, one_go, plain, preset, taps
 from alter.comparing.peers import peft_lora, peft_poly, peft_xlora
 from alter.comparison import Family
 from alter.config import dump_yaml, merge, parse
@@ -114,6 +114,14 @@ ARMS: tuple[Arm, ...] = (
     _gate_arm("gate-outputs", "stage 2 with the paper's gate network", "outputs"),
     _gate_arm("gate-selector", "stage 2 with the selector learned on, no shared adapters", "selector"),
     _gate_arm("gate-uniform", "stage 2 with equal weights of all adapters", "uniform"),
+    Arm(
+        name="mutual-information", title="stage 2 with weights by row, rewarded for telling tasks apart", family="gate", base="stage1",
+        settings=informed, fits=lambda recipe: has_stage2(recipe) and _several(recipe),
+    ),
+    Arm(
+        name="taps", title="each task learns where it has adapters of its own, in one stage", family="stage2",
+        settings=taps, fits=lambda recipe: _several(recipe) and recipe.mta.sites != "none",
+    ),
     Arm(
         name="zeroed-shared", title="the method without its shared adapters", family="ablation", kind="ablation", fits=_has_shared,
     ),

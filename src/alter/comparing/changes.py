@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from alter.config import parse
+from alter.config import merge, parse
 from alter.mta_settings import OWNERS, GateSettings, MTASettings, reads_selector
 from alter.presets import PRESETS
 from alter.recipe import Recipe, StageSettings, penalty_problem
@@ -20,6 +20,10 @@ FINE_TUNING: Settings = {"backbone": 1e-4, "heads": 1e-3}
 
 FIXED = ("one_hot", "uniform")
 """Gates that learn nothing."""
+SPARSITY = 0.1
+"""Factor of the penalty on scores of `taps`: the smaller of the two in its authors' code."""
+INFORMATION = 0.005
+"""Factor of mutual information in Mod-Squad's base configuration."""
 
 _ONE_HOT: Settings = GateSettings(kind="one_hot").model_dump()
 
@@ -112,6 +116,23 @@ def another_gate(kind: str, **settings: Any) -> Callable[[Recipe], Settings]:
         }
 
     return settings_of
+
+
+def taps(recipe: Recipe, *, sparsity: float = SPARSITY) -> Settings:
+    """Return settings of TAPS: each task learns at which sites it has an adapter of its own, in one stage of all epochs."""
+    first = recipe.stages["stage1"]
+    trains = [group for group in first.trains if group not in ("shared_adapters", "gate", "selector")]
+    stage = {"router": "selector", "trains": [*dict.fromkeys(["task_adapters", "selector", *trains])], **budget(recipe)}
+    return {
+        "mta": {"num_shared": 0, "selector": GateSettings(kind="taps").model_dump(), "gate": _ONE_HOT},
+        "stages": {"stage1": {**stage, "penalties": {**_without(first.penalties), "sparsity": sparsity}}, "stage2": None},
+    }
+
+
+def informed(recipe: Recipe) -> Settings:
+    """Return settings of a gate by row in stage 2 that is rewarded for telling tasks apart (Mod-Squad's loss)."""
+    by_row = another_gate("linear", over="all", granularity="sequence")(recipe)
+    return merge(by_row, {"stages": {"stage2": {"penalties": {"mutual_information": INFORMATION}}}})
 
 
 def preset(name: str) -> Callable[[Recipe], Settings]:

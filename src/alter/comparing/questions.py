@@ -34,6 +34,11 @@ def questions(recipe: Recipe, arms: Collection[str]) -> list[Question]:
         ("Do the learned weights carry anything, against random ones?", method, "random-weights"),
         ("Does the task's name carry anything?", method, "wrong-task"),
     ]
-    asked += [(f"Is the recipe's gate better than {arm}?", method, arm) for arm in arms if arm.startswith("gate-")]
+    asked += [
+        (f"Is the recipe's gate better than {arm}?", method, arm)
+        for arm in arms
+        if arm.startswith("gate-") or arm == "mutual-information"
+    ]
+    asked.append(("Is it better than adapters at the sites that each task learns to need?", method, "taps"))
     asked += [(f"Is it better than {arm}?", method, arm) for arm in arms if arm.startswith(("peft-", "adapters-"))]
     return [(text, arm, against) for text, arm, against in asked if arm in arms and against in arms]

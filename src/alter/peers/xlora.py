@@ -10,7 +10,8 @@ Shapes: B rows, S tokens, L modules with LoRAs, N LoRAs.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import copy
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -119,6 +120,15 @@ def _as_given(module: nn.Module, args: tuple[Any, ...], output: torch.Tensor) ->
 def named_tensors(backbone: nn.Module) -> dict[str, torch.Tensor]:
     """Return the gate's tensors by the names that they have in peft's files."""
     return {f"{PREFIX}{name}": tensor for name, tensor in backbone.get_submodule(CHILD).state_dict(keep_vars=True).items()}
+
+
+def without_cache(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings of transformers' `generate` under which every step sees the whole text so far."""
+    config = copy.copy(settings.get("generation_config"))
+    if config is None:
+        return {**settings, "use_cache": False}
+    config.use_cache = False
+    return {**settings, "generation_config": config}
 
 
 @contextlib.contextmanager
