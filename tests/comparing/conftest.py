@@ -7,14 +7,11 @@ from pathlib import Path
 
 import pytest
 from tests.recipes import toy
-from tests.training.conftest import quick_runs
 
 from alter.comparing.arms import own_arms
 from alter.comparing.run import compare
 from alter.comparison import Comparison
 from alter.recipe import Recipe
-
-__all__ = ["quick_runs"]
 
 ASKED = [
     "majority",

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from tests.merging.models import IDS_BS, MASK_BS, outputs, save_part
 from tests.tiny import save_tiny, save_tiny_lm
 
@@ -150,6 +151,22 @@ def test_regmean_of_adapters_with_equal_inputs_is_their_mean(parts: list[Path], 
     alter.merge(parts, adapters="merge", method="regmean", rank=FULL, statistics=[grams] * 3, output_dir=tmp_path / "out")
     for path, change in change_of(load_model(tmp_path / "out").model).items():
         torch.testing.assert_close(change, mean_of(parts)[path], atol=1e-6, rtol=1e-4)
+
+
+def test_a_task_that_taps_switched_off_changes_nothing(base: Path, tmp_path: Path) -> None:
+    part = save_part(
+        tmp_path / "part", base, ["mood", "score"], mta={**LORA, "selector": {"kind": "taps"}}, router="selector", seed=4
+    )
+    gates = load_file(part / "gates.safetensors")
+    gates |= {name: torch.tensor(0.0 if name.endswith(".1") else 0.5) for name in gates if ".selector.scores." in name}
+    save_file(gates, part / "gates.safetensors")
+    alter.merge([part], adapters="merge", method="average", rank=FULL, output_dir=tmp_path / "out")
+    found, whole = change_of(load_model(tmp_path / "out").model), load_model(part).model
+    for ffn, mta in zip(whole.ffns, whole.mtas, strict=True):
+        own = mta.bank.adapters[0]  # type: ignore[union-attr,index]
+        for position, path in enumerate(ffn.paths):
+            expected = 0.5 * (12.0 / RANK) * own.lora_B[position] @ own.lora_A[position]  # type: ignore[union-attr,index,operator]
+            torch.testing.assert_close(found[path], expected.detach(), atol=1e-6, rtol=1e-5)
 
 
 @pytest.mark.parametrize("variant", ["t5", "gpt2"])

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -109,6 +110,35 @@ def test_an_adapter_with_two_owners_waits_for_either() -> None:
     assert adapters_of(model, scopes) == {0: {0, 2}, 1: {0, 1}, 2: {1, 2}}
 
 
+@pytest.mark.parametrize("router", ["selector", "gate"])
+def test_the_scores_and_adapters_of_taps_belong_to_their_task(router: str) -> None:
+    model, scopes = scoped("alter-lite", router, selector={"kind": "taps"})
+    assert adapters_of(model, scopes) == {0: {0}, 1: {1}, 2: {2}}
+    scores = [scopes[name] for name in model.parameter_groups()["selector"]]
+    assert scores == [{0}, {1}, {2}] * len(model.mtas)
+    model, scopes = scoped("alter-lite", "gate", selector={"kind": "selector"}, gate={"kind": "taps"}, num_shared=0)
+    assert adapters_of(model, scopes) == {0: {0}, 1: {1}, 2: {2}}
+    assert [scopes[name] for name in model.parameter_groups()["gate"]] == [{0}, {1}, {2}] * len(model.mtas)
+
+
+def test_a_score_of_an_absent_task_stands_still_under_its_penalty(tmp_path: Path) -> None:
+    settings: dict[str, Any] = {
+        "mta": {"selector": {"kind": "taps"}},
+        "train": {"per_device_train_batch_size": 1, "save_steps": 1, "save_total_limit": 9},
+        "stages": {"stage1": {"max_steps": 3, "penalties": {"sparsity": 10.0}}, "stage2": None},
+    }
+    run = train(toy(tmp_path, tasks=["mood", "topic"], settings=settings), output_dir=tmp_path / "run")
+    present = {line["step"]: set(line["losses"]) for line in steps(run)}
+    for step in (2, 3):
+        before, after = (
+            load_tensors(run.folder / "checkpoints" / f"stage1-{number:06d}" / "model.safetensors") for number in (step - 1, step)
+        )
+        for task, name in enumerate(("mood", "topic")):
+            mine = [key for key in before if key.endswith(f"selector.scores.{task}")]
+            assert len(mine) == 2
+            assert all(torch.equal(before[key], after[key]) == (name not in present[step]) for key in mine)
+
+
 def test_adapters_that_all_tasks_weigh_belong_to_none() -> None:
     for router in ("selector", "gate"):
         model, scopes = scoped("alter", router)
@@ -118,14 +148,16 @@ def test_adapters_that_all_tasks_weigh_belong_to_none() -> None:
 
 
 @pytest.mark.parametrize("gate", [{"kind": "task", "over": "shared"}, {"kind": "linear", "over": "shared"}, {"kind": "outputs"}])
-def test_scopes_hold_for_the_gradients_themselves(gate: dict[str, Any]) -> None:
+@pytest.mark.parametrize("selector", ["one_hot", "taps"])
+def test_scopes_hold_for_the_gradients_themselves(selector: str, gate: dict[str, Any]) -> None:
     """A parameter out of the batch's scope must have no gradient; the scopes claim it, autograd knows it."""
     torch.manual_seed(0)
-    model, scopes = scoped("alter-lite", "gate", gate=gate)
+    model, scopes = scoped("alter-lite", "gate", selector={"kind": selector}, gate=gate)
     model.router = "gate"
     with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.05 * torch.randn_like(parameter))
+        for name, parameter in model.named_parameters():
+            if ".scores." not in name:  # one that is off gives its adapters no gradient
+                parameter.add_(0.05 * torch.randn_like(parameter))
     ids = torch.randint(5, 150, (4, 7))
     out = model(
         input_ids=ids,
