@@ -350,7 +350,7 @@ def test_a_model_is_equipped_once_and_a_second_try_leaves_it_as_it_was(first: An
         ({"mta": {"selector": {"kind": "onehot"}}}, r"selector.kind.*unknown gate kind 'onehot'.*Did you mean 'one_hot'\?"),
         ({"mta": {"adaptor": {}}}, r"adaptor.*Did you mean 'adapter'\?"),
         ({"mta": {"sites": [2]}}, r"mta.sites names \[2\], but this model has 2 FFNs; allowed: 0 to 1"),
-        ({"mta": {"sites": "each"}}, r"must be all, last, every-K"),
+        ({"mta": {"sites": "each"}}, r"must be all, last, none, every-K"),
         ({"mta": {"adapter": {"r": 0}}}, r"adapter.r"),
         ({"heads": {"pooling": "first"}}, r"pooling"),
         ({"tasks": []}, r"tasks.* is empty; name at least one task"),
@@ -415,7 +415,7 @@ def test_equip_leaves_trainable_what_stage_one_trains(preset: Any) -> None:
 @pytest.mark.parametrize(
     ("mta", "message"),
     [
-        ({"num_adapters": 9}, r"equip\(mta=...\): mta.num_adapters is 9, but there are 4 task\(s\)"),
+        ({"num_adapters": 9}, r"equip\(mta=...\): mta.num_adapters is 9, but the recipe has 4 tasks"),
         ({"gate": {"kind": "one_hot"}}, r"mta.gate.kind one_hot gives shared adapters no weight"),
         ({"selector": {"kind": "outputs"}}, r"mta.selector.kind is outputs, which weighs what a selector has mixed"),
         ({"adapter": {"kind": "ffn_clone"}, "selector": {"kind": "task"}}, r"starts them equal, so that they would stay equal"),
