@@ -272,7 +272,7 @@ class TestValidate:
 
 
 class TestList:
-    KINDS = ("adapters", "gates", "metrics", "families", "baselines", "methods", "presets")
+    KINDS = ("adapters", "gates", "penalties", "metrics", "families", "baselines", "methods", "presets")
 
     def test_everything_that_can_be_chosen_is_there_with_a_line_on_it(self, alter: Alter) -> None:
         found = alter.works("list", "--json").json
