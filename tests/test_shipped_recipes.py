@@ -61,8 +61,10 @@ def test_the_sweeps_name_recipes_and_settings_that_exist(monkeypatch: pytest.Mon
     assert sweeps
     for file in sweeps:
         sweep = load_yaml(file)
-        for overrides in sweep["arms"].values():
-            load_recipe(ROOT / sweep["recipe"], [*sweep["common"], *overrides])
+        for given in sweep["arms"].values():
+            arm = given if isinstance(given, dict) else {"set": given}
+            assert arm.get("stage1_of", next(iter(sweep["arms"]))) in sweep["arms"]
+            load_recipe(ROOT / sweep["recipe"], [*sweep["common"], *arm["set"]])
 
 
 def test_a_sweep_never_sees_test_rows(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
