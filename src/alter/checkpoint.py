@@ -38,7 +38,7 @@ from alter.peers.injected import read_settings, write_folders
 from alter.peers.settings import need_peft
 from alter.recipe import HeadSettings
 from alter.results import write_json, write_text
-from alter.tasks.spec import TaskSpec
+from alter.tasks.spec import NOT_SHIPPED, TaskSpec
 from alter.tensors import load_tensors, save_tensors, whole_folder
 from alter.version import __version__
 
@@ -160,7 +160,7 @@ def save_model(model: MTAModel, config: AlterConfig, folder: Path, *, card: str,
 
 def write_config(config: AlterConfig, folder: Path) -> None:
     """Write alter_config.json, without what only training reads."""
-    content = config.model_dump(exclude={"tasks": {"__all__": {"source", "cap", "validation_cap", "weight"}}})
+    content = config.model_dump(exclude={"tasks": {"__all__": NOT_SHIPPED}})
     if not config.parts:  # so that versions from before `alter merge` go on reading other models
         del content["parts"]
     if config.peft is None:

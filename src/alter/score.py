@@ -16,7 +16,7 @@ from alter.predictions import PredictionFormat, as_answer, texts_of, write_predi
 from alter.recipe import Recipe, load_recipe
 from alter.results import SplitScores
 from alter.tasks.read import SPLITS, load_tasks, source_of
-from alter.tasks.spec import TaskSpec
+from alter.tasks.spec import CAPS, TaskSpec
 from alter.training.prepare import Rows, eval_sets, raise_problems
 
 
@@ -118,7 +118,7 @@ def rows_for(
         task = theirs[spec.name]
         # Where the recipe lists no labels, those of training rows count: another label in this split is a wrong answer, not a wrong row.
         labels = None if task.labels is None else spec.labels
-        caps = {"cap": task.cap, "validation_cap": task.validation_cap}
+        caps = {key: getattr(task, key) for key in CAPS.values()}
         to_read.append(spec.model_copy(update={"source": task.source, "labels": labels, **caps}))
     problems: list[str] = []
     read = load_tasks(to_read, split, seed=recipe.seed, on_problem=lambda error: problems.append(str(error)))

@@ -147,6 +147,7 @@ tasks.*.source.train
 tasks.*.source.validation
 tasks.*.system
 tasks.*.target
+tasks.*.test_cap
 tasks.*.validation_cap
 tasks.*.weight
 train.gradient_accumulation_steps

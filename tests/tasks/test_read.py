@@ -341,6 +341,14 @@ def test_a_cap_never_cuts_validation_or_test(tmp_path: Path, split: str) -> None
     assert len(load_split(in_file(tmp_path / "a.jsonl", numbered(30), split=split, cap=5), split)) == 30
 
 
+def test_a_test_cap_keeps_the_same_rows_for_every_seed(tmp_path: Path) -> None:
+    task = in_file(tmp_path / "a.jsonl", numbered(100), split="test", test_cap=20)
+    kept = [example.text for example in load_split(task, "test", seed=3)]
+    assert len(set(kept)) == 20
+    assert kept == [example.text for example in load_split(task, "test", seed=4)]
+    assert kept != [f"row {number}" for number in range(20)]
+
+
 def test_a_cap_is_the_same_in_every_process(tmp_path: Path) -> None:
     task = in_file(tmp_path / "a.jsonl", numbered(100), cap=5)
     path = str(tmp_path / "a.jsonl")

@@ -90,9 +90,9 @@ def test_a_task_without_test_rows_has_no_file_of_them(tmp_path: Path) -> None:
 
 def test_rows_are_counted_after_caps(tmp_path: Path) -> None:
     recipe = toy(tmp_path, tasks=["mood"], settings={"stages": {"stage1": {"max_steps": 1}, "stage2": None}})
-    task = recipe.tasks[0].model_copy(update={"cap": 7, "validation_cap": 5})
+    task = recipe.tasks[0].model_copy(update={"cap": 7, "validation_cap": 5, "test_cap": 6})
     run = train(recipe.model_copy(update={"tasks": [task]}), output_dir=tmp_path / "run")
-    assert run.results.rows == {"mood": {"train": 7, "validation": 5, "test": 12}}
+    assert run.results.rows == {"mood": {"train": 7, "validation": 5, "test": 6}}
 
 
 @pytest.mark.parametrize("name", ["predictions/validation/.mood.jsonl", ".gates.json"])

@@ -19,7 +19,7 @@ from alter.tasks.columns import Columns
 from alter.tasks.example import Example
 from alter.tasks.row import ALIASES, at_place, canonical, is_blank, render_inputs, unlabelled
 from alter.tasks.source import OnProblem, Row, hub_splits, read_hub_rows, read_rows
-from alter.tasks.spec import TaskSpec, label_text
+from alter.tasks.spec import CAPS, TaskSpec, label_text
 from alter.tasks.template import check_template
 
 SPLITS = ("train", "validation", "test")
@@ -38,12 +38,12 @@ def load_tasks(
     on_problem: OnProblem | None = None,
     on_other: Callable[[str, str], None] | None = None,
 ) -> dict[str, list[Example]]:
-    """Return task -> examples of one split, each file read once; training rows are cut to the task's `cap`.
+    """Return task -> examples of one split, each file read once; rows are cut to the task's `cap` of that split.
 
     Args:
         specs: the tasks.
         split: train, validation or test; a task without a source for validation or test gets no examples.
-        seed: chooses the rows that `cap` and `validation_cap` keep.
+        seed: chooses the rows that `cap` and `validation_cap` keep; `test_cap` keeps the same ones for every seed.
         on_problem: gets every problem, and the bad row is left out; by default the first problem is raised.
         on_other: gets (task name, place) of each row that names none of `specs`.
 
@@ -66,10 +66,8 @@ def load_tasks(
     report = on_problem or _raise
     for source, readers in sources.items():
         _read_source(source, split, readers, examples=examples, report=report, on_other=on_other)
-    caps = {"train": "cap", "validation": "validation_cap"}
-    if split not in caps:
-        return examples
-    return {spec.name: capped(examples[spec.name], spec, getattr(spec, caps[split]), seed) for spec in specs}
+    seed = 0 if split == "test" else seed  # else seeds would be scored on different rows, and their spread be that of the rows too
+    return {spec.name: capped(examples[spec.name], spec, getattr(spec, CAPS[split]), seed) for spec in specs}
 
 
 def source_of(spec: TaskSpec, split: str) -> tuple[str, str] | None:

@@ -76,6 +76,12 @@ class GenerationSettings(Settings):
         return self
 
 
+CAPS = {"train": "cap", "validation": "validation_cap", "test": "test_cap"}
+"""Split -> the key that limits its rows."""
+NOT_SHIPPED = frozenset({"source", *CAPS.values(), "weight"})
+"""What a model directory does not say of a task: which rows it was trained on."""
+
+
 class TaskSpec(Settings):
     """One task: rows in, one label, one number or a text out."""
 
@@ -119,6 +125,8 @@ class TaskSpec(Settings):
     """At most this many training rows (a seeded sample)."""
     validation_cap: int | None = pydantic.Field(default=None, ge=1)
     """At most this many validation rows (a seeded sample), where choosing a checkpoint on all of them costs too much."""
+    test_cap: int | None = pydantic.Field(default=None, ge=1)
+    """At most this many test rows: a sample that is the same for every seed, where scoring all of them costs too much."""
     weight: float | None = pydantic.Field(default=None, gt=0)
     """Mixing weight of the task where the mixture's kind is `weights`."""
 

@@ -20,7 +20,7 @@ from alter.tasks.answer import infer_labels
 from alter.tasks.example import Example
 from alter.tasks.read import SPLITS, UnknownTasks, check_templates, load_tasks, no_validation_rows, source_of
 from alter.tasks.source import hub_splits
-from alter.tasks.spec import TaskSpec
+from alter.tasks.spec import CAPS, TaskSpec
 
 NUM_SHOWN = 3
 _MAX_LINES = 10
@@ -136,7 +136,7 @@ def validate_recipe(recipe: Recipe | str | Path) -> ValidationReport:
     specs = [spec for spec in recipe.tasks if _can_be_read(spec, problems)]
     unknown = UnknownTasks(spec.name for spec in recipe.tasks)
     # The cap is a choice of rows for training; validation looks at all of them.
-    uncapped = [spec.model_copy(update={"cap": None, "validation_cap": None}) for spec in specs]
+    uncapped = [spec.model_copy(update=dict.fromkeys(CAPS.values())) for spec in specs]
     splits = {split: load_tasks(uncapped, split, on_problem=problems.add, on_other=unknown.note) for split in SPLITS}
     for error in unknown.problems():
         problems.add(error)

@@ -10,7 +10,7 @@ from alter.errors import CheckpointError, ConfigError
 from alter.model import MTAModel
 from alter.recipe import Recipe, Trained, load_recipe
 from alter.results import StageResult, read_results
-from alter.tasks.spec import TaskSpec
+from alter.tasks.spec import NOT_SHIPPED, TaskSpec
 from alter.tensors import save_atomically
 from alter.training.kept import Kept
 from alter.training.parameters import copies, load_parameters
@@ -18,8 +18,6 @@ from alter.training.prepare import Rows
 
 GROUPS: tuple[Trained, ...] = ("task_adapters", "selector", "heads", "backbone")
 """What stage 1 may train, and what is taken; shared adapters and gates begin afresh."""
-NOT_SHIPPED = frozenset({"source", "cap", "validation_cap", "weight"})
-"""What a model directory does not say of a task: which rows it was trained on."""
 
 
 def adopt_stage1(kept: Kept, model: MTAModel, recipe: Recipe) -> None:
