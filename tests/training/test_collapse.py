@@ -69,6 +69,14 @@ def test_a_writing_task_is_told_of_steps_and_of_the_base_and_not_of_rates(recipe
     assert "learning_rates" not in told + after
 
 
+def test_a_task_is_warned_of_once_while_it_stays_collapsed(recipe: Recipe) -> None:
+    first, second, third = scores(mood="good", reply=None), scores(mood="bad", reply="a"), scores(mood=None, reply="a")
+    [told] = while_training(second, recipe, stage="stage1", step=2, before=first)
+    assert "one text for every row on reply" in told
+    assert while_training(third, recipe, stage="stage1", step=3, before=second) == []
+    assert len(while_training(first, recipe, stage="stage1", step=4, before=third)) == 1
+
+
 def test_a_run_that_is_cut_short_is_told_to_raise_that_too(recipe: Recipe) -> None:
     stages = {**recipe.stages, "stage1": recipe.stages["stage1"].model_copy(update={"max_steps": 5})}
     short = recipe.model_copy(update={"stages": stages})

@@ -39,9 +39,13 @@ def _longer(recipe: Recipe) -> str:
     return f"stages.stage1.num_train_epochs{also}"
 
 
-def while_training(scores: SplitScores, recipe: Recipe, *, stage: str, step: int) -> list[str]:
-    """Return the warnings of one validation."""
+def while_training(scores: SplitScores, recipe: Recipe, *, stage: str, step: int, before: SplitScores | None = None) -> list[str]:
+    """Return the warnings of one validation, of tasks that the one before it (`before`) has not warned of."""
     chosen, written = collapsed(scores, recipe)
+    for task in [] if before is None else [*chosen, *written]:
+        if before.tasks[task].constant_prediction is not None:
+            chosen.pop(task, None)
+            written.pop(task, None)
     warnings = []
     if chosen:
         named = ", ".join(f"{task} (always '{answer}')" for task, answer in chosen.items())

@@ -11,7 +11,7 @@ from torch import nn
 
 from alter.errors import CheckpointError
 from alter.recipe import Recipe
-from alter.results import StageResult
+from alter.results import SplitScores, StageResult
 from alter.tensors import load_tensors, save_atomically
 from alter.training.journal import Journal
 from alter.training.meter import Meter
@@ -60,6 +60,7 @@ class Kept:
         self.accelerator = accelerator
         self.checkpoints = folder / "checkpoints"
         self.best: dict[str, torch.Tensor] = {}
+        self.latest_scores: SplitScores | None = None  # of the last validation in this process
         self.resumed: Path | None = None  # the checkpoint that the stage in progress goes on from, if any
         newest = checkpoints_in(self.checkpoints)[-1:] if resume else []
         if newest:
@@ -108,7 +109,7 @@ class Kept:
         if name != self.progress.stage:
             same = self.progress.model_dump(include={"num_processes", "rows_digest", "base_fingerprint"})
             self.progress = Progress(stage=name, step=0, results=self.progress.results, **same)
-            self.resumed, self.best = None, {}
+            self.resumed, self.best, self.latest_scores = None, {}, None
 
     def resume_stage(self, optimizer: torch.optim.Optimizer, schedule: torch.optim.lr_scheduler.LambdaLR, meter: Meter) -> None:
         """Put back what `save` wrote beside the parameters, so that the stage goes on as if it had never stopped."""

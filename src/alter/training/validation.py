@@ -90,8 +90,9 @@ def validate_step(
     tasks = {task: {"score": score.score, "metric": score.metric} for task, score in scores.tasks.items()}
     kept.write({"event": "validation", "stage": name, "step": step, "average": scores.average, "tasks": tasks, "best": best})
     observer.validated(name, step, scores, best=best, loss=loss)
-    for warning in while_training(scores, kept.recipe, stage=name, step=step):
+    for warning in while_training(scores, kept.recipe, stage=name, step=step, before=kept.latest_scores):
         observer.warned(warning)
+    kept.latest_scores = scores
     if patience is not None and kept.progress.validations_without_gain >= patience:
         kept.advance(finished=True)
 
