@@ -42,10 +42,10 @@ def _longer(recipe: Recipe) -> str:
 def while_training(scores: SplitScores, recipe: Recipe, *, stage: str, step: int, before: SplitScores | None = None) -> list[str]:
     """Return the warnings of one validation, of tasks that the one before it (`before`) has not warned of."""
     chosen, written = collapsed(scores, recipe)
-    for task in [] if before is None else [*chosen, *written]:
-        if before.tasks[task].constant_prediction is not None:
-            chosen.pop(task, None)
-            written.pop(task, None)
+    known = {} if before is None else before.tasks
+    for answers in (chosen, written):
+        for task in [task for task in answers if task in known and known[task].constant_prediction is not None]:
+            del answers[task]
     warnings = []
     if chosen:
         named = ", ".join(f"{task} (always '{answer}')" for task, answer in chosen.items())
