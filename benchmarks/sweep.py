@@ -4,14 +4,17 @@
     python benchmarks/sweep.py benchmarks/sweeps/stage2_forms.yaml --output-dir runs/sweeps --cap 100 --seed 0 --seed 1
 
 An arms file names a recipe, the overrides that all arms share, and each arm's own; an arm `{stage1_of: other, set: [...]}` takes its
-stage 1 from another arm's run with the same seed. Test rows are taken out of the recipe before anything is read, so that no choice can
+stage 1 from another arm's run with the same seed. An arm `{held_out: 0.2, set: [...]}` trains stage 1 on four fifths of every task's rows
+and stage 2 on the fifth that stage 1 has not seen. Test rows are taken out of the recipe before anything is read, so that no choice can
 lean on them. Results go to <output-dir>/<arms file>[-<cap>].jsonl, one line an arm; arms that are there already are not run again.
 """
 
 from __future__ import annotations
 
 import argparse
+import gzip
 import json
+import random
 import tempfile
 import time
 from pathlib import Path
@@ -21,6 +24,7 @@ import yaml
 
 import alter
 from alter.recipe import Recipe, load_recipe
+from alter.tasks.read import load_split
 
 
 def without_test_rows(recipe: Recipe) -> Recipe:
@@ -29,6 +33,39 @@ def without_test_rows(recipe: Recipe) -> Recipe:
         task.model_copy(update={"source": task.source.model_copy(update={"test": None})}) for task in recipe.tasks if task.source
     ]
     return recipe.model_copy(update={"tasks": tasks})
+
+
+def held_out_rows(recipe: Recipe, share: float, folder: Path) -> tuple[Recipe, Recipe]:
+    """Return the recipe of stage 1, with all but `share` of each task's capped rows, and that of stage 2, with the others.
+
+    Raises:
+        ValueError: a task has no cap, or its file has no line per row.
+    """
+    first, second = [], []
+    for task in recipe.tasks:
+        path = str(task.source.train) if task.source else ""
+        lines = gzip.decompress(Path(path).read_bytes()).decode().splitlines() if path.endswith(".gz") else []
+        if task.cap is None or len(load_split(task.model_copy(update={"cap": None}), "train")) != len(lines):
+            raise ValueError(f"{task.name}: held_out needs --cap and a file with a row in every line, got {path}")
+        drawn = random.Random(f"{recipe.seed}:{task.name}:cap").sample(lines, task.cap)  # as `alter.tasks.read.capped` draws them
+        kept = round(task.cap * (1 - share))
+        for part, tasks in ((drawn[:kept], first), (drawn[kept:], second)):
+            file = folder / f"{task.name}-{len(part)}-{recipe.seed}.jsonl"
+            file.write_text("\n".join(part) + "\n", encoding="utf-8")
+            tasks.append(
+                task.model_copy(
+                    update={"cap": None, "labels": task.labels, "source": task.source.model_copy(update={"train": str(file)})}
+                )
+            )
+    return recipe.model_copy(update={"tasks": first}), recipe.model_copy(update={"tasks": second})
+
+
+def run_held_out(recipe: Recipe, share: float) -> dict[str, object]:
+    """Train stage 1 on most rows and stage 2 on the others; the line of the second run, whose stage 1 is the first's."""
+    with tempfile.TemporaryDirectory() as folder:
+        first, second = held_out_rows(recipe, share, Path(folder))
+        alter.train(first.model_copy(update={"stages": {"stage1": recipe.stages["stage1"]}}), output_dir=Path(folder) / "stage1")
+        return run_arm(second.model_copy(update={"stage1_from": str(Path(folder) / "stage1")}), None)
 
 
 def run_arm(recipe: Recipe, keep: Path | None) -> dict[str, object]:
@@ -79,7 +116,9 @@ def main() -> None:
             if only:
                 recipe = recipe.model_copy(update={"tasks": [task for task in recipe.tasks if task.name in only]})
             keep = runs / arm / f"seed{seed}" if arm in sources else None
-            line = {"arm": name, "overrides": given, **run_arm(without_test_rows(recipe), keep)}
+            recipe = without_test_rows(recipe)
+            found = run_held_out(recipe, given["held_out"]) if "held_out" in given else run_arm(recipe, keep)
+            line = {"arm": name, "overrides": given, **found}
             with results.open("a", encoding="utf-8") as stream:
                 stream.write(json.dumps(line) + "\n")
             averages = {stage: found["average"] for stage, found in line["stages"].items()}

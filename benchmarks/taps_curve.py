@@ -4,7 +4,7 @@
 
 Each point is one stage of the recipe's epochs with the arm `taps` of `alter compare`. Test rows are taken out of the recipe before
 anything is read. Results go to <output-dir>/taps_curve.json, .md and, where matplotlib is there (extra `report`), .svg; points that are
-there already are not trained again.
+there already are not trained again. Scores and sites are those of a point's best validation step.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from alter.comparing.changes import taps
 from alter.config import merge, parse
 from alter.gatemap import specific_sites
 from alter.recipe import Recipe, load_recipe
+from alter.tasks.spec import TaskSpec
 
 NAME = "taps_curve"
 FACTORS = (0.0, 0.03, 0.1, 0.3, 1.0)
@@ -29,12 +30,17 @@ FACTORS = (0.0, 0.03, 0.1, 0.3, 1.0)
 
 def curve_recipe(recipe: Recipe, *, factor: float, seed: int) -> Recipe:
     """Return the recipe of one point, without test rows."""
-    settings = {**taps(recipe, sparsity=factor), "seed": seed}
+    settings = {**taps(recipe, sparsity=factor), "seed": seed, "stage1_from": None}
     found = parse(Recipe, merge(recipe.model_dump(mode="json"), settings), where=f"factor {factor:g}")
-    tasks = [
-        task.model_copy(update={"source": task.source.model_copy(update={"test": None})}) for task in found.tasks if task.source
-    ]
-    return found.model_copy(update={"tasks": tasks})
+    return found.model_copy(update={"tasks": [without_test(task) for task in found.tasks]})
+
+
+def without_test(task: TaskSpec) -> TaskSpec:
+    """Return a task whose test rows, in a file or in a hub data set, are not read."""
+    assert task.source is not None
+    of_hub = [split for split in task.source.splits or ("train", "validation") if split != "test"]
+    splits = None if task.source.hub is None else of_hub
+    return task.model_copy(update={"source": task.source.model_copy(update={"test": None, "splits": splits})})
 
 
 def point(recipe: Recipe, *, factor: float, seed: int) -> dict[str, Any]:

@@ -195,12 +195,17 @@ def freeze(model: Peer) -> None:
     model.requires_grad_(False)
 
 
+def reduction(hidden: int, width: int) -> float:
+    """Return the factor by which the library gets an adapter of this width: it rounds down, and hidden / width may be just too large."""
+    return hidden / (width + 0.5)
+
+
 def fusion(job: Mapping[str, Any], rows: Any, folder: Path) -> dict[str, Any]:
     """Run AdapterFusion (arXiv 2005.00247): an adapter a task, each trained alone; then, for each task, a fusion of all adapters."""
     torch.manual_seed(job["seed"])
     model = Peer(job)
     names = [f"t{task}" for task in range(len(job["tasks"]))]
-    config = adapters.SeqBnConfig(reduction_factor=model.base.config.hidden_size / job["width"])
+    config = adapters.SeqBnConfig(reduction_factor=reduction(model.base.config.hidden_size, job["width"]))
     for name in names:
         model.base.add_adapter(name, config=config)
     cost: dict[str, Any] = {}
