@@ -2,7 +2,7 @@
 # Compare the arms on the domains, with few enough rows that a seed ends in about an hour of one core.
 #   ALTER_DATA=... benchmarks/compare.sh runs/compare "assistant social nlu" "0 1"
 # 300 (assistant) or 150 training rows a task, 100 validation rows (generation 50), at most 400 test rows
-# (generation 100), which are the same ones for every seed. Arms beside alter's own: benchmarks/compare/*.yaml. Runs go on where they stopped.
+# (generation 100), which are the same ones for every seed; FULL=1: all rows. Arms beside alter's own: benchmarks/compare/*.yaml. Runs go on where they stopped.
 set -eu
 out=$1; domains=$2; seeds=$3
 cd "$(dirname "$0")/.."
@@ -19,6 +19,7 @@ for domain in $domains; do
     *) echo "unknown domain $domain" >&2; exit 2 ;;
   esac
   set -- recipes/$domain.yaml train.mixed_precision=auto $more
+  [ -z "${FULL:-}" ] || { cap=null; validation=null; test=null; }
   for task in $tasks; do
     set -- "$@" tasks.$task.cap=$cap tasks.$task.validation_cap=$validation tasks.$task.test_cap=$test
   done

@@ -6,7 +6,7 @@
 An arms file names a recipe, the overrides that all arms share, and each arm's own; an arm `{stage1_of: other, set: [...]}` takes its
 stage 1 from another arm's run with the same seed. An arm `{held_out: 0.2, set: [...]}` trains stage 1 on four fifths of every task's rows
 and stage 2 on the fifth that stage 1 has not seen. Test rows are taken out of the recipe before anything is read, so that no choice can
-lean on them. Results go to <output-dir>/<arms file>[-<cap>].jsonl, one line an arm; arms that are there already are not run again.
+lean on them. Results go to <output-dir>/<arms file>[-t<tasks>][-<cap>].jsonl, one line an arm; arms that are there are not run again.
 """
 
 from __future__ import annotations
@@ -87,6 +87,7 @@ def main() -> None:
     parser.add_argument("--output-dir", type=Path, required=True)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--cap", type=int, help="training rows of every task")
+    parser.add_argument("--tasks", type=int, help="the recipe's first so many tasks only")
     parser.add_argument("--seed", type=int, action="append", help="instead of the arms file's")
     parser.add_argument("--arm", action="append", help="these arms only")
     parser.add_argument("--set", action="append", default=[], help="an override for all arms, e.g. --set seed=3")
@@ -94,13 +95,16 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     sweep = yaml.safe_load(options.arms.read_text(encoding="utf-8"))
-    stem = options.name or options.arms.stem + (f"-{options.cap}" if options.cap else "")
+    stem = options.name or options.arms.stem + (f"-t{options.tasks}" if options.tasks else "") + (
+        f"-{options.cap}" if options.cap else ""
+    )
     results = options.output_dir / f"{stem}.jsonl"
     results.parent.mkdir(parents=True, exist_ok=True)
     done = {json.loads(line)["arm"] for line in results.read_text().splitlines()} if results.exists() else set()
     arms = {arm: given if isinstance(given, dict) else {"set": given} for arm, given in sweep["arms"].items()}
     sources = {given.get("stage1_of") for given in arms.values()}
-    only = sweep.get("tasks")
+    names = [task.name for task in load_recipe(sweep["recipe"], sweep.get("common", [])).tasks]
+    only = sweep.get("tasks", names)[: options.tasks]
     for seed in options.seed or sweep.get("seeds", [0]):
         for arm, given in arms.items():
             name = f"{arm}/seed{seed}"
@@ -113,8 +117,7 @@ def main() -> None:
             if "stage1_of" in given:
                 overrides.append(f"stage1_from={runs / given['stage1_of'] / f'seed{seed}'}")
             recipe = load_recipe(sweep["recipe"], overrides)
-            if only:
-                recipe = recipe.model_copy(update={"tasks": [task for task in recipe.tasks if task.name in only]})
+            recipe = recipe.model_copy(update={"tasks": [task for task in recipe.tasks if task.name in only]})
             keep = runs / arm / f"seed{seed}" if arm in sources else None
             recipe = without_test_rows(recipe)
             found = run_held_out(recipe, given["held_out"]) if "held_out" in given else run_arm(recipe, keep)

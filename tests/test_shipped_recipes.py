@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import gzip
 import importlib.util
+import json
 import os
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
+from alter.comparing.arms import arm_recipe, own_arms
+from alter.config import load_yaml
 from alter.errors import ConfigError
 from alter.presets import PRESETS
-from alter.recipe import load_recipe
+from alter.recipe import load_recipe, resolve_recipe
+from alter.tasks.read import load_split
 from alter.tasks.validate import validate_recipe
 
 ROOT = Path(__file__).parents[1]
@@ -54,8 +60,6 @@ def test_a_shipped_recipe_fits_its_data(path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_the_sweeps_name_recipes_and_settings_that_exist(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from alter.config import load_yaml
-
     monkeypatch.setenv("ALTER_DATA", str(tmp_path))
     sweeps = sorted((ROOT / "benchmarks" / "sweeps").glob("*.yaml"))
     assert sweeps
@@ -67,13 +71,40 @@ def test_the_sweeps_name_recipes_and_settings_that_exist(monkeypatch: pytest.Mon
             load_recipe(ROOT / sweep["recipe"], [*sweep["common"], *arm["set"]])
 
 
-def test_a_sweep_never_sees_test_rows(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+@pytest.mark.parametrize("file", sorted((ROOT / "benchmarks" / "compare").glob("*.yaml")), ids=lambda file: file.stem)
+def test_the_arms_of_the_comparisons_fit_their_recipes(file: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("ALTER_DATA", str(tmp_path))
+    recipe = load_recipe(ROOT / "recipes" / file.name)
+    for arm in own_arms(load_yaml(file), where=str(file)):
+        arm_recipe(recipe, arm, seed=0)
+
+
+@pytest.fixture
+def sweep() -> ModuleType:
     spec = importlib.util.spec_from_file_location("sweep", ROOT / "benchmarks" / "sweep.py")
     assert spec is not None
     assert spec.loader is not None
-    sweep = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(sweep)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_held_out_rows_are_the_rest_of_the_capped_ones(sweep: ModuleType, tmp_path: Path) -> None:
+    rows = [json.dumps({"text": f"row {number}", "label": "ab"[number % 2]}) for number in range(1500)]
+    (tmp_path / "train.jsonl.gz").write_bytes(gzip.compress("\n".join(rows).encode()))
+    source = {"train": str(tmp_path / "train.jsonl.gz")}
+    content = {"model_name_or_path": "base", "seed": 3, "tasks": [{"name": "mood", "source": source, "cap": 100}]}
+    recipe = resolve_recipe(content, folder=tmp_path, where="here")
+    first, second = sweep.held_out_rows(recipe, 0.2, tmp_path)
+    [seen], [fresh] = ([{e.text for e in load_split(task, "train", seed=3)} for task in part.tasks] for part in (first, second))
+    smaller = recipe.tasks[0].model_copy(update={"cap": 80})
+    assert (len(seen), len(fresh)) == (80, 20)
+    assert seen == {e.text for e in load_split(smaller, "train", seed=3)}
+    assert seen | fresh == {e.text for e in load_split(recipe.tasks[0], "train", seed=3)}
+
+
+def test_a_sweep_never_sees_test_rows(sweep: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("ALTER_DATA", str(tmp_path))
     recipe = sweep.without_test_rows(load_recipe(ROOT / "recipes" / "social.yaml"))
     assert len(recipe.tasks) == 7
     assert all(task.source is not None and task.source.test is None and task.source.train for task in recipe.tasks)
