@@ -13,15 +13,24 @@ Scores are in percent, null where there is none. A comparison's folder:
 from __future__ import annotations
 
 import json
+import math
+import statistics
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Literal
 
 from alter.config import Settings, parse
 from alter.errors import CheckpointError, ConfigError
-from alter.results import Score, SplitScores, write_json
+from alter.results import Results, Score, SplitScores, write_json
 
 SCHEMA = 1
 NAME = "compare.json"
+FLOAT = 4
+"""Bytes of a stored number: weights are written in float32."""
+LEAST = 0.05
+"""Points. A difference below it is shown as 0.0, so it is not told apart whatever its interval."""
+
+Verdict = Literal["better", "worse", "not told apart"]
 
 Family = Literal["yardstick", "per-task", "one-model", "alter", "stage2", "gate", "ablation", "peer", "own"]
 """What an arm is: no model to speak of, T models, one model without an MTA, the method, variants of its second stage, another gate on
@@ -133,7 +142,7 @@ class Difference(Settings):
     difference: Score
     """Mean over seeds of the first arm's average less the second's, in points."""
     low: Score
-    """Lower end of the 95 % interval of a paired bootstrap over rows, averaged over seeds."""
+    """Lower end of the 95 % interval of the difference, itself a mean over seeds, under a paired bootstrap over rows."""
     high: Score
     """Upper end."""
     by_seed: list[Score] = []
@@ -177,6 +186,36 @@ class Comparison(Settings):
     """Pairs of arms that answer a question."""
     environment: dict[str, str] = {}
     """Versions, processors and the like."""
+
+
+def verdict(one: Difference) -> Verdict:
+    """Return what a difference says: an answer only where its interval leaves zero out, all seeds agree and there is a digit to show."""
+    seeds = one.by_seed or [one.difference]
+    if abs(one.difference) < LEAST:
+        return "not told apart"
+    if one.low > 0 and all(value > 0 for value in seeds):
+        return "better"
+    return "worse" if one.high < 0 and all(value < 0 for value in seeds) else "not told apart"
+
+
+def mean(values: Iterable[float | None]) -> float | None:
+    """Return the mean of the numbers among `values`; None where there are none."""
+    found = [value for value in values if value is not None and math.isfinite(value)]
+    return statistics.fmean(found) if found else None
+
+
+def mean_budget(budgets: Sequence[Budget]) -> Budget:
+    """Return what an arm cost, on average over its seeds."""
+    found = {name: mean(getattr(budget, name) for budget in budgets) for name in Budget.model_fields}
+    shares = ("seconds", "relative_time", "stage2_share")
+    return Budget.model_validate({k: value if value is None or k in shares else round(value) for k, value in found.items()})
+
+
+def base_size(results: Results) -> int:
+    """Return the parameters of a run's base, with the FFNs that copies stand in for: it is needed whole to load a model."""
+    counts = results.parameters
+    added = ("task_adapters", "shared_adapters", "selector", "gate", "heads")
+    return counts.get("total", 0) - sum(counts.get(group, 0) for group in added)
 
 
 def write_comparison(comparison: Comparison, folder: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from tests.cli.command import Alter, another_writer, run_process
 
+from alter.cli.compare import _show
 from alter.comparison import read_comparison
 
 FAST = ["stages.stage1.max_steps=1", "stages.stage2.max_steps=1"]
@@ -76,6 +77,18 @@ def test_the_tables_say_what_the_file_says(made: Path) -> None:
     for one in found.differences:
         assert one.question in out
     assert f"{made / 'out' / 'compare.json'}" in out
+
+
+def test_what_an_arm_cost_is_a_mean_over_seeds_as_in_compare_md(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = read_comparison(made / "out")
+    arm = found.arms["alter-lite"]
+    runs = [
+        run.model_copy(update={"budget": run.budget.model_copy(update={"relative_time": time, "stored_bytes": 2_000_000})})
+        for run, time in ((arm.runs[0], 1.0), (arm.runs[0].model_copy(update={"seed": 1}), 4.0))
+    ]
+    _show(found.model_copy(update={"arms": {"alter-lite": arm.model_copy(update={"runs": runs})}, "differences": []}))
+    [line] = [line for line in capsys.readouterr().out.splitlines() if line.split()[:1] == ["alter-lite"]]
+    assert "2.50" in line.split()
 
 
 def test_each_arm_is_told_as_it_begins_on_standard_error(made: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,3 +53,9 @@ def compared(tmp_path_factory: pytest.TempPathFactory) -> Compared:
     told: list[str] = []
     result = compare(recipe, output_dir=folder / "out", arms=ASKED, own=own_arms(HOT, where="arms.yaml"), told=told.append)
     return Compared(folder=folder / "out", recipe=recipe, result=result, told=told)
+
+
+@pytest.fixture
+def copied(compared: Compared, tmp_path: Path) -> Path:
+    """Copy the finished comparison to another place."""
+    return Path(shutil.copytree(compared.folder, tmp_path / "elsewhere"))

@@ -16,9 +16,10 @@ from alter.comparing.arms import own_arms
 from alter.comparing.bootstrap import scorer
 from alter.comparing.collect import Done, answered_by
 from alter.comparing.run import compare
-from alter.comparing.tables import size, spread, verdict
+from alter.comparing.tables import answer, differences_table, markdown, size
 from alter.comparing.yardsticks import fit_and_score
-from alter.comparison import Budget, Difference, Spread
+from alter.comparison import Budget, Difference, verdict
+from alter.errors import CheckpointError
 from alter.results import read_results
 from alter.tasks.spec import TaskSpec
 from alter.training.prepare import read_rows
@@ -154,6 +155,18 @@ def test_lines_end_where_json_lines_end_and_not_at_every_sign_of_a_line_s_end(tm
     assert scorer(found)(np.arange(2)) == 100.0
 
 
+@pytest.mark.parametrize("text", [None, '{"prediction": "a", "tar', '{"prediction": "a"}', "[1]", '{"target": "a"}'])
+def test_answers_that_are_gone_or_damaged_are_told_with_their_place_and_the_remedy(tmp_path: Path, text: str | None) -> None:
+    path = tmp_path / "predictions" / "test" / "mood.jsonl"
+    path.parent.mkdir(parents=True)
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(
+        CheckpointError, match=r"test/mood\.jsonl: this arm's answers are gone or damaged .*; delete .* with --resume$"
+    ):
+        answered_by(Done(folders=[tmp_path]), TaskSpec(name="mood"), "test")
+
+
 def test_what_is_no_number_counts_as_the_middle(tmp_path: Path) -> None:
     path = tmp_path / "predictions" / "test" / "stars.jsonl"
     path.parent.mkdir(parents=True)
@@ -179,27 +192,41 @@ def test_a_yardstick_s_rows_say_both_texts_of_a_pair(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "by_seed", "answer"),
+    ("low", "high", "by_seed", "said"),
     [
         (0.5, 2.0, [1.0, 1.4], "yes"),
         (-2.0, -0.5, [-1.0, -1.4], "no, worse"),
         (0.5, 2.0, [2.6, -0.2], "not told apart"),
         (-0.1, 2.0, [1.0, 1.0], "not told apart"),
         (-2.0, 0.0, [-1.0, -1.0], "not told apart"),
+        (-2.0, -0.1, [-1.0, 0.0], "not told apart"),
         (0.01, 0.03, [0.02], "not told apart"),
         (float("nan"), float("nan"), [float("nan")], "not told apart"),
     ],
 )
 def test_an_answer_needs_an_interval_without_zero_and_seeds_that_agree(
-    low: float, high: float, by_seed: list[float], answer: str
+    low: float, high: float, by_seed: list[float], said: str
 ) -> None:
     mean = sum(by_seed) / len(by_seed)
     one = Difference(question="?", arm="a", against="b", split="test", difference=mean, low=low, high=high, by_seed=by_seed)
-    assert verdict(one) == answer
+    assert (answer(one), verdict(one)) == (said, {"yes": "better", "no, worse": "worse"}.get(said, said))
 
 
-def test_numbers_in_words() -> None:
+def test_an_interval_that_is_none_has_no_sign() -> None:
+    nan = float("nan")
+    one = Difference(question="?", arm="a", against="b", split="test", difference=nan, low=nan, high=nan, by_seed=[nan])
+    assert differences_table([one]).splitlines()[-1] == "| ? | a - b | test | - | - | not told apart |"
+
+
+def test_a_run_of_a_second_stage_alone_has_no_line_stage_by_stage(compared: Compared) -> None:
+    arm = compared.result.arms["alter-lite"]
+    runs = [arm.runs[0].model_copy(update={"stages": {"stage2": arm.runs[0].stages["stage2"]}})]
+    arms = {"alter-lite": arm, "second": arm.model_copy(update={"runs": runs})}
+    page = markdown(compared.result.model_copy(update={"arms": arms}))
+    table = page.split("## Stage by stage")[1].split("##")[0]
+    assert "| alter-lite |" in table
+    assert "| second |" not in table
+
+
+def test_bytes_in_words() -> None:
     assert [size(number) for number in (None, 90e6, 12_345e6, 450e3)] == ["-", "90 MB", "12,345 MB", "0.5 MB"]
-    assert spread(Spread(mean=61.24, sd=float("nan"), seeds=1)) == "61.2"
-    assert spread(Spread(mean=61.24, sd=0.36, seeds=3)) == "61.2 ± 0.4"
-    assert [spread(value) for value in (None, Spread(mean=float("nan"), sd=float("nan"), seeds=2))] == ["-", "-"]

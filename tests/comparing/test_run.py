@@ -18,7 +18,7 @@ from tests.recipes import StopAt, StopError, changed, toy, toy_texts
 import alter.comparing.run
 import alter.results
 import alter.tensors
-from alter.comparing.arms import own_arms
+from alter.comparing.arms import choose, own_arms
 from alter.comparing.bootstrap import scorer
 from alter.comparing.collect import Done, answered_by
 from alter.comparing.run import compare
@@ -42,12 +42,6 @@ class Count(Silent):
 
 def go(recipe: Recipe, folder: Path, arms: list[str], **more: Any) -> Comparison:
     return compare(recipe, output_dir=folder, arms=arms, **more)
-
-
-@pytest.fixture
-def copied(compared: Compared, tmp_path: Path) -> Path:
-    """Copy the finished comparison to another place."""
-    return Path(shutil.copytree(compared.folder, tmp_path / "elsewhere"))
 
 
 # ---- what it leaves ------------------------------------------------------------------------------------------------
@@ -306,6 +300,17 @@ def test_further_arms_and_seeds_are_added_and_what_was_there_stays_in_the_file(c
     assert read_comparison(copied).model_dump_json() == more.model_dump_json()
 
 
+def test_a_recipe_whose_first_stage_is_skipped_is_compared_too(tmp_path: Path) -> None:
+    stages = {"stage1": {"num_train_epochs": 0}, "stage2": {"max_steps": 1}}
+    recipe = toy(tmp_path / "toy", tasks=["mood", "stars"], settings={"stages": stages})
+    assert [arm.name for arm in choose(recipe, ["alter-lite"])] == ["alter-lite"]
+    with pytest.raises(ConfigError, match="says nothing about this recipe, which has no stage 1"):
+        choose(recipe, ["stage1"])
+    found = go(recipe, tmp_path / "out", ["alter-lite", "multi-full"])
+    assert {name: bool(arm.runs) for name, arm in found.arms.items()} == {"alter-lite": True, "multi-full": True}
+    assert "## Stage by stage" not in (tmp_path / "out" / "compare.md").read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize("steps", [1, 3, 5])
 def test_an_arm_that_was_broken_off_goes_on_where_it_was(tmp_path: Path, steps: int) -> None:
     settings = {"train": {"save_steps": 1}, "stages": {"stage1": {"max_steps": 3}, "stage2": {"max_steps": 3}}}
@@ -327,14 +332,6 @@ def test_another_recipe_is_refused_and_its_settings_named(compared: Compared, co
     other = changed(compared.recipe, {"max_length": 16})
     with pytest.raises(CheckpointError, match=r"other settings than this recipe \(max_length\)"):
         go(other, copied, ["multi-full"], resume=True)
-
-
-def test_an_own_arm_that_changed_is_refused(compared: Compared, copied: Path) -> None:
-    own = own_arms({"mine": {"stages": {"stage2": None}}}, where="arms.yaml")
-    go(compared.recipe, copied, ["mine"], own=own, resume=True)
-    own = own_arms({"mine": {"max_length": 16, "stages": {"stage2": None}}}, where="arms.yaml")
-    with pytest.raises(CheckpointError, match=r"arms/mine/seed0: its run has other settings than this recipe \(max_length\)"):
-        go(compared.recipe, copied, ["mine"], own=own, resume=True)
 
 
 def test_without_resume_a_comparison_is_never_gone_on_with(compared: Compared, copied: Path) -> None:
@@ -383,6 +380,22 @@ def test_seeds_are_given_once_each(compared: Compared, tmp_path: Path, seeds: li
     assert not (tmp_path / "out").exists()
 
 
+def test_no_arm_at_all_is_refused(compared: Compared, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="arms is empty; name at least one"):
+        go(compared.recipe, tmp_path / "out", [])
+
+
+def test_an_own_arm_has_the_recipe_s_tasks(compared: Compared, tmp_path: Path) -> None:
+    block = compared.recipe.model_dump(mode="json")["tasks"][0]
+    for tasks in ([{**block, "cap": 5}], [{**block, "name": "other"}]):
+        own = own_arms({"few": {"tasks": tasks}}, where="arms.yaml")
+        with pytest.raises(
+            ConfigError, match=r"arm few: its tasks are \['\w+'\] and the recipe's \['mood', 'stars'\], .* give all"
+        ):
+            go(compared.recipe, tmp_path / "out", ["few"], own=own)
+    assert not (tmp_path / "out").exists()
+
+
 def test_an_arm_that_fits_no_recipe_is_told_before_any_arm_is_trained(compared: Compared, tmp_path: Path) -> None:
     own = own_arms({**HOT, "late": {"mta": {"gate": {"kind": "one_hot"}}}}, where="arms.yaml")
     with pytest.raises(ConfigError, match=r"arm late: .*gives shared adapters no weight"):
@@ -398,7 +411,7 @@ def test_models_that_write_are_compared_too(tmp_path: Path) -> None:
     content = toy_texts(tmp_path / "toy", tasks=["mood", "echo"], settings=settings).model_dump()
     content["tasks"][0]["decoding"] = "generate"  # after three steps most of what is written is no label
     recipe = Recipe.model_validate(content)
-    arms = ["majority", "multi-full", "shared-lora", "single-full", "alter-lite", "wrong-task"]
+    arms = ["majority", "tfidf", "multi-full", "shared-lora", "single-full", "alter-lite", "wrong-task"]
     found = go(recipe, tmp_path / "out", arms)
     assert {name: bool(arm.runs) for name, arm in found.arms.items()} == dict.fromkeys([*arms, "stage1"], True)
     assert (found.tasks["echo"].kind, found.tasks["echo"].metric) == ("generation", "rougeL")
@@ -415,7 +428,14 @@ def test_models_that_write_are_compared_too(tmp_path: Path) -> None:
         for spec in rows.specs:
             again = answered_by(Done(folders=[tmp_path / "out" / "arms" / name / "seed0"]), spec, "test")
             assert scorer(again)(np.arange(12)) == pytest.approx(scores[spec.name].score, abs=1e-9)
-    assert {one.against for one in found.differences} == {"single-full", "multi-full", "shared-lora", "stage1", "wrong-task"}
+    assert {one.against for one in found.differences} == {
+        "tfidf",
+        "single-full",
+        "multi-full",
+        "shared-lora",
+        "stage1",
+        "wrong-task",
+    }
 
 
 def test_without_test_rows_validation_rows_are_compared(tmp_path: Path) -> None:
@@ -426,4 +446,6 @@ def test_without_test_rows_validation_rows_are_compared(tmp_path: Path) -> None:
     found = go(recipe.model_copy(update={"tasks": [task]}), tmp_path / "out", ["multi-full", "alter-lite", "majority"])
     assert {tuple(arm.summary) for arm in found.arms.values()} == {("validation",)}
     assert [(one.against, one.split) for one in found.differences] == [("multi-full", "validation")]
-    assert "## Test rows" not in (tmp_path / "out" / "compare.md").read_text(encoding="utf-8")
+    page = (tmp_path / "out" / "compare.md").read_text(encoding="utf-8")
+    assert "## Test rows" not in page
+    assert "| alter-lite - multi-full | validation | " in page

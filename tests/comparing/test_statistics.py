@@ -140,6 +140,14 @@ def test_a_split_that_nothing_was_scored_on_has_no_summary() -> None:
     assert summarise([], {}, compared({"a": 10}), split="test", small=[]) is None
 
 
+def test_small_tasks_that_are_all_of_a_split_or_none_of_it_have_no_mean_of_their_own() -> None:
+    tasks = compared({"big": 5000, "one": 100})
+    for scored in ({"one": 40.0}, {"big": 60.0}):
+        found = summarise([run(0, scored)], {}, tasks, split="test", small=["one"])
+        assert found is not None
+        assert found.small is None
+
+
 @pytest.mark.parametrize(
     ("rows", "small"),
     [({"a": 2999, "b": 3000}, ["a"]), ({"a": 1, "b": 2}, []), ({"a": 3000, "b": 9999}, []), ({}, [])],

@@ -11,13 +11,14 @@ from pathlib import Path
 import pytest
 from tests.reporting.folders import copy_run, figures_of, reading_of, tables_of, write_run
 
-from alter.comparison import Comparison
+from alter.comparison import Comparison, write_comparison
 from alter.errors import CheckpointError, ConfigError
+from alter.reporting.blocks import Report
 from alter.reporting.json_text import to_json
 from alter.reporting.markdown_text import to_markdown
 from alter.reporting.page import to_html
 from alter.reporting.run import gather, write_report
-from alter.results import read_results
+from alter.results import read_results, write_results
 
 Compared = tuple[Path, Comparison]
 
@@ -62,8 +63,8 @@ def test_a_run_of_an_earlier_version_says_what_it_lacks(tmp_path: Path, runs: di
     report = gather([tmp_path / "run"])
     assert "there is no gates.json: its run is of an earlier version of alter" in reading_of(report, "gates")
     assert "there is no gates.json" in reading_of(report, "affinity")
-    assert "No answers were written down (predictions/)" in reading_of(report, "confusions")
-    assert "No answers were written down" in reading_of(report, "worst")
+    assert "No answers are there (predictions/)" in reading_of(report, "confusions")
+    assert "No answers are there (predictions/)" in reading_of(report, "worst")
     assert len(tables_of(report, "scores")) == 2
     assert to_html(report).count("<section") == len(report.sections)
 
@@ -89,7 +90,48 @@ def test_a_comparison_whose_run_directories_were_deleted_keeps_its_tables(tmp_pa
     report = gather([tmp_path])
     assert tables_of(report, "scores") == tables_of(gather([compared[0]]), "scores")
     assert "alter-lite: there is no run directory, so no gate weights." in reading_of(report, "gates")
+    assert "alter-lite: no answers are there (predictions/): they were deleted" in reading_of(report, "confusions")
+    assert "All numbers came from alter 0.1.0, torch 2.0." in reading_of(report, "environment"), "as compare.json has it"
     assert to_html(report)
+
+
+def without(found: Comparison, folder: Path, *arms: str) -> Report:
+    """Return the report of a comparison whose arms of these names have no run, and one more with a better validation average."""
+    best = found.arms["multi-full"].model_copy(update={"family": "own"})
+    worse = best.model_copy(update={"summary": found.arms["majority"].summary})
+    gone = {name: found.arms[name].model_copy(update={"runs": [], "summary": {}, "failed": "seed 0: no"}) for name in arms}
+    more = {"worse": worse, "best": best} if "multi-full" not in arms else {}
+    write_comparison(found.model_copy(update={"arms": {**found.arms, **gone, **more}}), folder)
+    return gather([folder])
+
+
+def test_the_arm_that_is_looked_at_closely_is_named_with_the_reason(tmp_path: Path, compared: Compared) -> None:
+    said = "Looked at closely is alter-lite, the recipe as it stands."
+    report = gather([compared[0]])
+    for key in ("confusions", "worst"):
+        assert reading_of(report, key).startswith(said)
+    lacking = "alter-lite, the recipe as it stands, has no run;"
+    report = without(compared[1], tmp_path / "one", "alter-lite")
+    assert reading_of(report, "confusions").startswith(
+        f"Looked at closely is best: {lacking} of the method's variants it has the best average on validation rows."
+    )
+    report = without(compared[1], tmp_path / "other", "alter-lite", "multi-full")
+    assert f"single-full: {lacking} of the arms it has the best" in reading_of(report, "worst")
+    report = without(compared[1], tmp_path / "none", *compared[1].arms)
+    assert "Looked at closely" not in reading_of(report, "worst")
+    assert to_html(report)
+
+
+def test_runs_of_several_machines_are_told_apart_whatever_the_last_call_s_was(tmp_path: Path, compared: Compared) -> None:
+    shutil.copytree(compared[0], tmp_path / "moved")
+    path = tmp_path / "moved" / "arms" / "alter-lite" / "seed1" / "results.json"
+    results = read_results(path)
+    write_results(results.model_copy(update={"environment": {**results.environment, "processors": "999"}}), path)
+    report = gather([tmp_path / "moved"])
+    assert "Not all numbers came from the same environment: processors differ." in reading_of(report, "environment")
+    table = tables_of(report, "environment")["Versions and machine"]
+    assert table[0] == ["", "alter-lite, seed 0", "alter-lite, seed 1"]
+    assert ["processors", results.environment["processors"], "999"] in table
 
 
 def test_a_comparison_and_a_run_stand_below_each_other(compared: Compared, runs: dict[int, Path]) -> None:

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from tests.reporting.folders import blocks_of, figures_of, reading_of, scores, tables_of, write_run
 
-from alter.comparison import Comparison, Difference
+from alter.comparison import Comparison, Difference, write_comparison
 from alter.reporting.blocks import Point
 from alter.reporting.run import gather
 from alter.reporting.sections.quality import front
-from alter.reporting.sections.questions import verdict
+from alter.reporting.sections.questions import answer
 from alter.results import SplitScores, StageResult
 
 Compared = tuple[Path, Comparison]
@@ -102,14 +102,14 @@ def test_delta_m_is_put_into_words(compared: Compared) -> None:
 def test_a_difference_is_told_where_its_interval_leaves_out_zero(low: float, high: float, word: str) -> None:
     middle = -1.0 if high == -0.1 else 0.5
     one = Difference(question="?", arm="a", against="b", split="test", difference=middle, low=low, high=high)
-    assert verdict(one) == word
+    assert answer(one) == word
 
 
 def test_a_difference_needs_all_seeds_and_a_digit() -> None:
     one = Difference(question="?", arm="a", against="b", split="test", difference=0.5, low=0.1, high=0.9, by_seed=[1.1, -0.1])
-    assert verdict(one) == "not told apart"
-    assert verdict(one.model_copy(update={"by_seed": [0.6, 0.4]})) == "better"
-    assert verdict(one.model_copy(update={"by_seed": [0.01], "difference": 0.01, "low": 0.005, "high": 0.02})) == "not told apart"
+    assert answer(one) == "not told apart"
+    assert answer(one.model_copy(update={"by_seed": [0.6, 0.4]})) == "better"
+    assert answer(one.model_copy(update={"by_seed": [0.01], "difference": 0.01, "low": 0.005, "high": 0.02})) == "not told apart"
 
 
 def test_the_answers_of_a_comparison_are_counted_and_the_clearest_is_named(compared: Compared) -> None:
@@ -120,9 +120,27 @@ def test_the_answers_of_a_comparison_are_counted_and_the_clearest_is_named(compa
     assert table[2][1:] == ["worse", "alter-lite", "single-full", "test", "-5.5", "-7.0 to -4.0", "-5.0, -6.0"]
 
 
+def test_where_nothing_is_told_apart_the_reasons_are_all_that_is_said(tmp_path: Path, compared: Compared) -> None:
+    """An interval may leave zero out and its seeds disagree: then it is not true that every interval holds zero."""
+    one = compared[1].differences[0].model_copy(update={"by_seed": [20.0, -4.0], "split": "validation"})
+    write_comparison(compared[1].model_copy(update={"differences": [one]}), tmp_path)
+    said = reading_of(gather([tmp_path]), "answers")
+    assert "1 question: 1 not told apart. No difference is told apart" in said
+    assert "seeds disagree" in said
+    assert "No interval excludes zero" not in said
+
+
 def test_an_arm_that_failed_says_why(compared: Compared) -> None:
     text = " ".join(getattr(block, "text", "") for block in blocks_of(gather([compared[0]]), "overview"))
     assert "one-go: seed 0: the loss is <nan>" in text
+
+
+def test_what_went_wrong_is_told_with_the_remedy_at_its_end_for_every_seed(tmp_path: Path, compared: Compared) -> None:
+    failed = "\n".join(f"seed {seed}: {'the loss is nan ' * 20}. Lower the rates" for seed in (0, 1))
+    arms = {**compared[1].arms, "one-go": compared[1].arms["one-go"].model_copy(update={"failed": failed})}
+    write_comparison(compared[1].model_copy(update={"arms": arms}), tmp_path)
+    text = " ".join(getattr(block, "text", "") for block in blocks_of(gather([tmp_path]), "overview"))
+    assert text.count("Lower the rates") == 2
 
 
 # budgets
@@ -155,6 +173,15 @@ def test_a_run_s_budget_comes_from_its_results_and_its_model(tmp_path: Path) -> 
     (run / "model" / "heads.safetensors").write_bytes(b"x" * 500)
     [table] = tables_of(gather([run]), "budget").values()
     assert table[1] == ["hand", "100", "1.1 k", "20", "10 s", "-", "3 MB", "4.5 kB", "-"]
+
+
+def test_ffns_that_copies_stand_in_for_are_stored_with_a_frozen_base(tmp_path: Path) -> None:
+    counts = {"task_adapters": 90, "heads": 10, "gate": 5, "backbone": 1000, "total": 1405}  # 300 in FFNs that nothing reads
+    run = write_run(tmp_path / "run", {"a": 50.0}, parameters=counts)
+    (run / "model").mkdir()
+    (run / "model" / "heads.safetensors").write_bytes(b"x" * 500)
+    [table] = tables_of(gather([run]), "budget").values()
+    assert table[1][7] == "5.7 kB"
 
 
 # data

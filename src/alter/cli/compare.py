@@ -72,7 +72,9 @@ def compare(
 
 def _show(comparison: Comparison) -> None:
     """Print the averages, what the arms cost, and the questions."""
-    from alter.comparing.tables import signed, size, spread, verdict
+    from alter.comparing.tables import answer, millions, size
+    from alter.comparison import mean_budget
+    from alter.reporting.words import interval_text, number, spread_text
 
     split = "test" if any("test" in arm.summary for arm in comparison.arms.values()) else "validation"
     rows = []
@@ -81,18 +83,19 @@ def _show(comparison: Comparison) -> None:
         if summary is None:
             continue
         validation = arm.summary.get("validation")
-        budget = arm.runs[0].budget
+        budget = mean_budget([run.budget for run in arm.runs])
         rows.append([
             name,
-            spread(validation.average) if validation else "-",
-            spread(summary.average),
-            signed(summary.delta_m),
-            "-" if budget.trainable_parameters is None else f"{budget.trainable_parameters / 1e6:.2f}M",
-            "-" if budget.relative_time is None else f"{budget.relative_time:.2f}",
+            spread_text(validation.average if validation else None),
+            spread_text(summary.average),
+            spread_text(summary.delta_m, signed=True),
+            millions(budget.trainable_parameters),
+            number(budget.relative_time, 2),
             size(budget.stored_bytes),
         ])  # fmt: skip
-    columns = ["arm", "validation", split, "delta_m %", "trained", "time", "stored"]
+    columns = ["arm", "validation", split, "delta_m %", "trained", "time / multi-full", "stored"]
     console().print(table(f"{comparison.recipe}, {split} rows, seeds {', '.join(map(str, comparison.seeds))}", columns, rows))
     for one in comparison.differences:
-        answer = f"{verdict(one)}: {one.difference:+.1f} points, {one.low:+.1f} to {one.high:+.1f}, against {one.against}"
-        console().print(f"{one.question} [bold]{answer}[/bold]", soft_wrap=True)
+        points = f"{number(one.difference, signed=True)} points, {interval_text(one.low, one.high)}"
+        told = f"{answer(one)}: {points}, against {one.against} on {one.split} rows"
+        console().print(f"{one.question} [bold]{told}[/bold]", soft_wrap=True)

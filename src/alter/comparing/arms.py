@@ -51,8 +51,8 @@ class Arm:
 
 
 def has_stage2(recipe: Recipe) -> bool:
-    """Whether the recipe has a second stage with something to do."""
-    return "stage2" in recipe.stages and recipe.stages["stage2"].num_train_epochs > 0
+    """Whether the recipe has two stages with something to do: a second one without a first has nothing to be held against."""
+    return "stage2" in recipe.stages and all(stage.num_train_epochs > 0 for stage in recipe.stages.values())
 
 
 def _has_shared(recipe: Recipe) -> bool:
@@ -229,7 +229,7 @@ def _is_there(library: str | None) -> bool:
 
 def _lacks(recipe: Recipe, arm: Arm) -> str:
     if not has_stage2(recipe):
-        return "no stage 2"
+        return "no stage 1" if recipe.stages["stage1"].num_train_epochs == 0 else "no stage 2"
     if not _several(recipe):
         return "one task"
     if arm.family == "ablation" or (recipe.mta.num_shared == 0 and arm.name in ("gate-outputs", "gate-task-shared")):

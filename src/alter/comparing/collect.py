@@ -15,7 +15,18 @@ from alter.comparing.arms import Arm
 from alter.comparing.bootstrap import Answered, Floats, interval, num_resamples, resampled_averages
 from alter.comparing.questions import questions
 from alter.comparing.statistics import small_tasks, summarise
-from alter.comparison import ArmResult, ArmRun, Budget, ComparedTask, Comparison, Difference, StageScores
+from alter.comparison import (
+    FLOAT,
+    ArmResult,
+    ArmRun,
+    Budget,
+    ComparedTask,
+    Comparison,
+    Difference,
+    StageScores,
+    base_size,
+)
+from alter.errors import CheckpointError
 from alter.evaluation import split_scores
 from alter.recipe import Recipe, load_recipe
 from alter.results import Results, SplitScores, read_results
@@ -23,9 +34,6 @@ from alter.tasks.spec import TaskSpec
 from alter.training.prepare import Rows
 from alter.training.records import PREDICTIONS
 from alter.training.rundir import RECIPE, RESULTS
-
-FLOAT = 4
-"""Bytes of a stored number: weights are written in float32."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,7 +170,7 @@ def _budget(folders: Sequence[Path], found: Sequence[Results]) -> Budget:
     ]
     on_disk = sum(file.stat().st_size for path in folders for file in (path / "model").rglob("*.safetensors"))
     pairs = zip(folders, found, strict=True)
-    frozen = [_base_size(results) for path, results in pairs if not (path / "model" / "backbone.safetensors").exists()]
+    frozen = [base_size(results) for path, results in pairs if not (path / "model" / "backbone.safetensors").exists()]
     base = max(frozen, default=0)  # all of them stand on the one base
     return Budget(
         trainable_parameters=sum(trained),
@@ -173,12 +181,6 @@ def _budget(folders: Sequence[Path], found: Sequence[Results]) -> Budget:
         stored_bytes=on_disk + FLOAT * base,
         stage2_share=round(sum(second) / seconds, 4) if second and seconds else None,
     )
-
-
-def _base_size(results: Results) -> int:
-    """Return the parameters of the base, with the FFNs that copies stand in for: it is needed whole to load a model."""
-    counts = results.parameters
-    return counts["total"] - sum(counts[group] for group in ("task_adapters", "shared_adapters", "selector", "gate", "heads"))
 
 
 def _trained_groups(recipe: Recipe) -> set[str]:
@@ -209,6 +211,7 @@ def _differences(
     """Answer the questions on test rows, or on validation rows where there are no test rows."""
     found = []
     resampled: dict[tuple[str, int, str], Floats] = {}
+    right: dict[tuple[int, str, str], tuple[str, Sequence[Any]]] = {}
     present = [arm for arm, mine in runs.items() if mine]
     for question, arm, against in questions(recipe, present):
         mine, theirs = ({run.seed: run for run in runs[name]} for name in (arm, against))
@@ -222,6 +225,8 @@ def _differences(
             for seed in seeds:
                 if (name, seed, split) not in resampled:
                     answered = {task: answered_by(done[name][seed], spec, split) for task, spec in scored.items()}
+                    for task, one in answered.items():
+                        _check_same(right.setdefault((seed, split, task), (name, one.references)), name, one, split)
                     resampled[name, seed, split] = resampled_averages(answered, resamples=resamples)
         spans = np.mean([resampled[arm, seed, split] - resampled[against, seed, split] for seed in seeds], axis=0)
         low, high = interval(spans)
@@ -235,16 +240,42 @@ def _differences(
     return found
 
 
+def _check_same(first: tuple[str, Sequence[Any]], name: str, answered: Answered, split: str) -> None:
+    """Refuse arms that were scored on different rows: pairing them would say nothing.
+
+    Raises:
+        CheckpointError: the rows have changed since one of the arms was run.
+    """
+    other, references = first
+    if references != answered.references:
+        raise CheckpointError(
+            f"the arms {other} and {name} were scored on different {split} rows of the task '{answered.spec.name}': its file has changed "
+            f"since one of them was run, so they do not compare; put the rows back, or delete the folders arms/<arm> of those that were "
+            f"run before the change, and run `alter compare` again with --resume"
+        )
+
+
 def answered_by(done: Done, spec: TaskSpec, split: str) -> Answered:
-    """Read one task's predictions as the metric takes them."""
+    """Read one task's predictions as the metric takes them.
+
+    Raises:
+        CheckpointError: they are gone or damaged.
+    """
     folder = next(path for path in done.folders if path.name == spec.name) if done.per_task else done.folders[0]
-    # Not splitlines: JSON leaves U+2028 and U+0085, which end lines too, as they are.
-    lines = (folder / PREDICTIONS / split / f"{spec.name}.jsonl").read_text(encoding="utf-8").split("\n")
-    records = [json.loads(line) for line in lines if line]
-    references = [_reference(record, spec) for record in records]
-    # What was written instead of a number counts much as it does in the scores: as the middle of what is right.
-    middle = statistics.fmean(references) if spec.kind == "regression" else 0.0
-    return Answered(spec=spec, predictions=[_prediction(record, spec, middle) for record in records], references=references)
+    path = folder / PREDICTIONS / split / f"{spec.name}.jsonl"
+    try:
+        # Not splitlines: JSON leaves U+2028 and U+0085, which end lines too, as they are.
+        records = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
+        references = [_reference(record, spec) for record in records]
+        # What was written instead of a number counts much as it does in the scores: as the middle of what is right.
+        middle = statistics.fmean(references) if spec.kind == "regression" else 0.0
+        predictions = [_prediction(record, spec, middle) for record in records]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(
+            f"{path}: this arm's answers are gone or damaged ({error}), and intervals are computed from them; delete {folder} and run "
+            f"`alter compare` again with --resume"
+        ) from None
+    return Answered(spec=spec, predictions=predictions, references=references)
 
 
 def _prediction(record: Mapping[str, Any], spec: TaskSpec, middle: float) -> Any:

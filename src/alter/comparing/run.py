@@ -21,6 +21,7 @@ from alter.comparing.arms import ARMS, OUTSIDE, Arm, arm_recipe, choose, has_sta
 from alter.comparing.borrowed import arrow, filled_in, fitting, lora_in, runs_of
 from alter.comparing.collect import Done, collect
 from alter.comparing.files import drop_states, guarded, write_lines
+from alter.comparing.kept import check_own, failures_before, seeds_of
 from alter.comparing.matched import matched_rank
 from alter.comparing.tables import markdown
 from alter.comparing.yardsticks import SPLITS, fit_and_score
@@ -57,21 +58,27 @@ class Comparing:
     seeds: Sequence[int]
     observer: Observer | None
     told: Callable[[str], None]
-    failed: dict[str, str] = field(default_factory=dict)
+    failed: dict[str, dict[int, str]] = field(default_factory=dict)
     done: dict[str, dict[int, Done]] = field(default_factory=dict)
     _rank: int | None = None
     _rows: dict[int, Rows] = field(default_factory=dict)
 
     def check(self) -> None:
-        """Refuse an arm whose settings fit no recipe before any arm is trained.
+        """Refuse an arm whose settings fit no recipe, or whose tasks are others, before any arm is trained.
 
         Raises:
             ConfigError: there is one.
         """
+        names = sorted(task.name for task in self.recipe.tasks)
         for arm in self.arms:
             if arm.kind in ("train", "per-task"):
                 for task in self._tasks(arm):
-                    arm_recipe(self.recipe, arm, seed=self.seeds[0], task=task)
+                    found = sorted(one.name for one in arm_recipe(self.recipe, arm, seed=self.seeds[0], task=task).tasks)
+                    if task is None and found != names:
+                        raise ConfigError(
+                            f"arm {arm.name}: its tasks are {found} and the recipe's {names}, so their averages would not compare; a list "
+                            f"is replaced whole: give all tasks, each with all of its settings"
+                        )
 
     def run(self) -> None:
         """Run all arms; one whose training diverges is noted and left behind.
@@ -92,21 +99,30 @@ class Comparing:
             except TrainingError as error:
                 if isinstance(error.__cause__, OSError | SafetensorError):  # a full disk is no arm's fault
                     raise
-                before = f"{self.failed[arm.name]}\n" if arm.name in self.failed else ""
-                self.failed[arm.name] = f"{before}seed {seed}: {error}"
+                self.failed.setdefault(arm.name, {})[seed] = str(error)
                 self.told(f"{arm.name}, seed {seed} failed: {error}")
             else:
                 self.done.setdefault(arm.name, {})[seed] = self._left(arm, seed)
 
+    def failures(self) -> dict[str, str]:
+        """Return arm -> what failed, by seed."""
+        return {arm: "\n".join(f"seed {seed}: {why}" for seed, why in sorted(of.items())) for arm, of in self.failed.items()}
+
     def keep_finished(self, known: Sequence[Arm]) -> list[Arm]:
-        """Add what earlier calls finished and nobody asked for now; return all arms that there is something of, in the order of `known`."""
+        """Add what earlier calls finished, or failed at, and nobody asked for now.
+
+        Returns:
+            all arms that there is something of, in the order of `known`.
+        """
         for arm in known:
-            for path in sorted((self.folder / "arms" / arm.name).glob("seed*")):
-                number = path.name.removeprefix("seed")
-                if number.isdecimal() and int(number) not in self.done.get(arm.name, {}):
-                    left = self._left(arm, int(number))
-                    if all((folder / RESULTS).exists() for folder in left.folders):
-                        self.done.setdefault(arm.name, {})[int(number)] = left
+            for seed in seeds_of(self.folder, arm.name):
+                left = self._left(arm, seed)
+                if seed not in self.done.get(arm.name, {}) and all((folder / RESULTS).exists() for folder in left.folders):
+                    self.done.setdefault(arm.name, {})[seed] = left
+        asked = set(itertools.product((arm.name for arm in self.arms), self.seeds))
+        for name, seed, message in failures_before(self.folder):
+            if (name, seed) not in asked and seed not in self.done.get(name, {}):
+                self.failed.setdefault(name, {})[seed] = message
         return [arm for arm in known if arm.name in self.done or arm.name in self.failed]
 
     def _place(self, arm: str, seed: int) -> Path:
@@ -269,13 +285,16 @@ def compare(
         begun=lambda folder: (folder / "arms").exists(),
         others=(RESULTS, "checkpoints"),
     ):
+        check_own(recipe, own, folder)
         work.run()
         shown = work.keep_finished([*ARMS, *OUTSIDE, *own])
         if not any(work.done.values()):
-            raise TrainingError(f"all arms failed; the first: {next(iter(work.failed.values()))}")
+            if not work.failed:
+                raise ConfigError("arms is empty; name at least one")
+            raise TrainingError(f"all arms failed; the first: {next(iter(work.failures().values()))}")
         rows = work.rows_of(numbers[0])
         told("resampling test rows for the intervals")
-        comparison = collect(recipe, shown, work.done, work.failed, rows=rows, folder=folder, environment=environment())
+        comparison = collect(recipe, shown, work.done, work.failures(), rows=rows, folder=folder, environment=environment())
         guarded(folder / PAGE, lambda: write_text(markdown(comparison), folder / PAGE))
         guarded(folder / NAME, lambda: write_comparison(comparison, folder))
     return comparison

@@ -67,12 +67,13 @@ def summarise(
             gain, without = delta_m(scores, single.splits[split])
             gains.append(gain)
             left_out += [task for task in without if task not in left_out]
-    of_small = [
-        average({task: scores.tasks[task].score for task in small if task in scores.tasks}, groups) for _, scores in scored
-    ]
+    mine = [task for task in small if task in scored[0][1].tasks]
+    if len(mine) == len(scored[0][1].tasks):  # the average over again: the other tasks have no rows in this split
+        mine = []
+    of_small = [average({task: scores.tasks[task].score for task in mine}, groups) for _, scores in scored]
     return Summary(
         average=spread([scores.average for _, scores in scored]),
-        small=spread(of_small) if small else None,
+        small=spread(of_small) if mine else None,
         delta_m=spread(gains) if gains else None,
         left_out=left_out,
         tasks={task: spread([scores.tasks[task].score for _, scores in scored]) for task in scored[0][1].tasks},

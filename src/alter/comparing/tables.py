@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 from alter.comparing.statistics import spread as over_seeds
-from alter.comparison import ArmResult, Comparison, Difference, Spread
+from alter.comparison import Budget, Comparison, Difference, mean_budget, verdict
+from alter.reporting.words import NONE, interval_text, number, spread_text
 
-NONE = "-"
-LEAST = 0.05
-"""Points. A difference below it is shown as 0.0."""
+ANSWERS = {"better": "yes", "worse": "no, worse", "not told apart": "not told apart"}
+BOTH = {"stage1", "stage2"}
 
 
 def markdown(comparison: Comparison) -> str:
@@ -41,13 +40,17 @@ def scores_table(comparison: Comparison, split: str) -> str:
         summary = arm.summary.get(split)
         if summary is None:
             continue
-        cells = [spread(summary.average), signed(summary.delta_m), *([spread(summary.small)] if with_small else [])]
-        rows.append([name, *cells, *(spread(summary.tasks.get(task)) for task in comparison.tasks)])
+        cells = [
+            spread_text(summary.average),
+            spread_text(summary.delta_m, signed=True),
+            *([spread_text(summary.small)] if with_small else []),
+        ]
+        rows.append([name, *cells, *(spread_text(summary.tasks.get(task)) for task in comparison.tasks)])
     return _table(head, rows)
 
 
 def _two_stages(comparison: Comparison) -> list[str]:
-    return [name for name, arm in comparison.arms.items() if any("stage2" in run.stages for run in arm.runs)]
+    return [name for name, arm in comparison.arms.items() if any(run.stages.keys() >= BOTH for run in arm.runs)]
 
 
 def stages_table(comparison: Comparison) -> str:
@@ -56,7 +59,7 @@ def stages_table(comparison: Comparison) -> str:
     stage1 = {run.seed: run.stages["stage1"].test for run in source.runs} if source else {}
     rows = []
     for name in _two_stages(comparison):
-        runs = [run for run in comparison.arms[name].runs if "stage2" in run.stages]
+        runs = [run for run in comparison.arms[name].runs if run.stages.keys() >= BOTH]
         validation = [[run.stages[stage].validation for run in runs] for stage in ("stage1", "stage2")]
         own = {run.seed: run.stages["stage1"].test for run in runs}
         first = [own[run.seed] if own[run.seed] is not None else stage1.get(run.seed) for run in runs]
@@ -64,7 +67,7 @@ def stages_table(comparison: Comparison) -> str:
             [value for value in values if value is not None] for values in (first, [run.stages["stage2"].test for run in runs])
         ]
         kept = ", ".join(run.released for run in runs)
-        rows.append([name, *(spread(over_seeds(values)) if values else NONE for values in (*validation, *test)), kept])
+        rows.append([name, *(spread_text(over_seeds(values)) if values else NONE for values in (*validation, *test)), kept])
     head = ["arm", "stage 1, validation", "stage 2, validation", "stage 1, test", "stage 2, test", "kept"]
     return _table(head, rows)
 
@@ -72,22 +75,22 @@ def stages_table(comparison: Comparison) -> str:
 def differences_table(differences: Sequence[Difference]) -> str:
     """Return the questions with their answers."""
     rows = [
-        [one.question, f"{one.arm} - {one.against}", f"{one.difference:+.1f}", f"{one.low:+.1f} to {one.high:+.1f}", verdict(one)]
+        [
+            one.question,
+            f"{one.arm} - {one.against}",
+            one.split,
+            number(one.difference, signed=True),
+            interval_text(one.low, one.high),
+            answer(one),
+        ]
         for one in differences
     ]
-    return _table(["question", "arms", "points", "95 % interval over rows", "answer"], rows, left=2)
+    return _table(["question", "arms", "rows", "points", "95 % interval over rows", "answer"], rows, left=3)
 
 
-def verdict(difference: Difference) -> str:
-    """Return what an interval says: an answer only where it does not hold zero, all seeds agree and there is a digit to show."""
-    if abs(difference.difference) < LEAST:
-        return "not told apart"
-    signs = {value > 0 for value in difference.by_seed}
-    if difference.low > 0 and signs == {True}:
-        return "yes"
-    if difference.high < 0 and signs == {False}:
-        return "no, worse"
-    return "not told apart"
+def answer(one: Difference) -> str:
+    """Return the verdict on a difference as the answer to its question."""
+    return ANSWERS[verdict(one)]
 
 
 def budget_table(comparison: Comparison) -> str:
@@ -96,39 +99,20 @@ def budget_table(comparison: Comparison) -> str:
     rows = []
     for name, arm in comparison.arms.items():
         if any(run.budget.steps is not None for run in arm.runs):
-            rows.append([name, *_budget_cells(arm)])
+            rows.append([name, *_budget_cells(mean_budget([run.budget for run in arm.runs]))])
     return _table(head, rows)
 
 
-def _budget_cells(arm: ArmResult) -> list[str]:
-    def mean(field: str) -> float | None:
-        values = [getattr(run.budget, field) for run in arm.runs]
-        known = [float(value) for value in values if value is not None]
-        return sum(known) / len(known) if known else None
-
-    time, share = mean("relative_time"), mean("stage2_share")
+def _budget_cells(budget: Budget) -> list[str]:
     return [
-        _millions(mean("trainable_parameters")),
-        _millions(mean("total_parameters")),
-        _whole(mean("steps")),
-        NONE if time is None else f"{time:.2f}",
-        size(mean("peak_memory_bytes")),
-        size(mean("stored_bytes")),
-        NONE if share is None else f"{100 * share:.0f} %",
+        millions(budget.trainable_parameters),
+        millions(budget.total_parameters),
+        number(budget.steps, 0),
+        number(budget.relative_time, 2),
+        size(budget.peak_memory_bytes),
+        size(budget.stored_bytes),
+        NONE if budget.stage2_share is None else f"{100 * budget.stage2_share:.0f} %",
     ]
-
-
-def spread(value: Spread | None) -> str:
-    """Return `62.1 ± 0.4`, or the number alone with one seed."""
-    if value is None or not math.isfinite(value.mean):
-        return NONE
-    return f"{value.mean:.1f}" if value.seeds == 1 else f"{value.mean:.1f} ± {value.sd:.1f}"
-
-
-def signed(value: Spread | None) -> str:
-    """Return a gain with its sign."""
-    text = spread(value)
-    return text if text == NONE or text.startswith("-") else f"+{text}"
 
 
 def size(number: float | None) -> str:
@@ -136,12 +120,9 @@ def size(number: float | None) -> str:
     return NONE if number is None else f"{number / 1e6:,.{0 if number >= 1e7 else 1}f} MB"
 
 
-def _millions(number: float | None) -> str:
+def millions(number: float | None) -> str:
+    """Return parameters in millions."""
     return NONE if number is None else f"{number / 1e6:.2f}M"
-
-
-def _whole(number: float | None) -> str:
-    return NONE if number is None else f"{number:,.0f}"
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 1) -> str:
@@ -151,6 +132,3 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 1)
         *("| " + " | ".join(row) + " |" for row in rows),
     ]
     return "\n".join(lines)
-
-
-__all__ = ["budget_table", "differences_table", "markdown", "scores_table", "signed", "size", "spread", "verdict"]

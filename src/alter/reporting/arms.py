@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-from alter.comparison import Budget, ComparedTask, Difference, Spread, Summary
+from alter.comparison import Budget, ComparedTask, Difference, Spread, Summary, mean_budget
 from alter.reporting.run_folder import SPLITS, Answer, RunFolder
 from alter.results import SplitScores
 
@@ -77,6 +77,11 @@ class Arm:
         """Its run directories, by seed."""
         return [member.run for member in self.members if member.run is not None]
 
+    @property
+    def budget(self) -> Budget:
+        """What it cost, on average over its seeds."""
+        return mean_budget([member.budget for member in self.members])
+
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
@@ -89,6 +94,7 @@ class Part:
         tasks: by name.
         arms: in the order of the tables.
         small_below: a task with fewer training rows is small.
+        closely: of a comparison which arm is looked at closely, and why, in a sentence.
         differences: what a comparison answers.
         environments: where from -> versions and machine.
         is_comparison: whether it is one.
@@ -100,6 +106,7 @@ class Part:
     tasks: Mapping[str, ComparedTask]
     arms: Sequence[Arm]
     small_below: int
+    closely: str = ""
     differences: Sequence[Difference] = ()
     environments: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     is_comparison: bool = False
@@ -120,20 +127,3 @@ def spread(values: Iterable[float]) -> Spread:
     found = [value for value in values if math.isfinite(value)]
     sd = statistics.stdev(found) if len(found) > 1 else math.nan
     return Spread(mean=statistics.fmean(found) if found else math.nan, sd=sd, seeds=len(found))
-
-
-def mean(values: Iterable[float | None]) -> float | None:
-    """Return the mean of the numbers among `values`; None where there are none."""
-    found = [value for value in values if value is not None and math.isfinite(value)]
-    return statistics.fmean(found) if found else None
-
-
-def mean_budget(members: Sequence[Member]) -> Budget:
-    """Return what an arm cost, on average over its seeds."""
-    budgets = [member.budget for member in members]
-    whole = {
-        name: mean(getattr(budget, name) for budget in budgets)
-        for name in ("trainable_parameters", "total_parameters", "steps", "peak_memory_bytes", "stored_bytes")
-    }
-    parts = {name: mean(getattr(budget, name) for budget in budgets) for name in ("seconds", "relative_time", "stage2_share")}
-    return Budget.model_validate({**parts, **{name: None if value is None else round(value) for name, value in whole.items()}})

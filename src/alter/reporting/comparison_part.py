@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from alter.comparison import NAME, ArmResult, ArmRun, Comparison, read_comparison
-from alter.reporting.arms import Arm, Column, Member, Part
+from alter.reporting.arms import METHOD_FAMILIES, Arm, Column, Member, Part
 from alter.reporting.files import Files, date_of
 from alter.reporting.run_folder import RESULTS, SPLITS, Answer, RunFolder, read_answers, read_run
 from alter.reporting.words import listed
@@ -25,7 +26,7 @@ def comparison_part(folder: Path, files: Files) -> Part:
     """
     found = read_comparison(folder)
     files.note(folder / NAME)
-    close = close_arm(found)
+    close, closely = close_arm(found)
     arms = [_arm(name, arm, folder, found, files, is_close=name == close) for name, arm in found.arms.items()]
     return Part(
         title=f"comparison {found.recipe}",
@@ -34,19 +35,51 @@ def comparison_part(folder: Path, files: Files) -> Part:
         tasks=found.tasks,
         arms=arms,
         small_below=found.small_below,
+        closely=closely,
         differences=found.differences,
-        environments={str(folder): found.environment},
+        environments=_environments(folder, found, arms),
         is_comparison=True,
     )
 
 
-def close_arm(found: Comparison) -> str | None:
-    """Return the arm to look at closely: the recipe as it stands, which has its preset's name, else the first that was trained."""
-    present = [name for name, arm in found.arms.items() if arm.runs]
+def close_arm(found: Comparison) -> tuple[str | None, str]:
+    """Return the arm to look at closely, and why, in a sentence.
+
+    It is the recipe as it stands, which has its preset's name. Without a run of it, it is the variant of the method with the best average
+    on validation rows (test rows choose nothing); without one of these too, the best trained arm, and then the best of all.
+    """
+    present = {name: arm for name, arm in found.arms.items() if arm.runs}
     if found.preset in present:
-        return found.preset
-    trained = [name for name in present if found.arms[name].family not in WITHOUT_DETAIL]
-    return next(iter([*trained, *present]), None)
+        return found.preset, f"Looked at closely is {found.preset}, the recipe as it stands."
+    tiers = {
+        "of the method's variants": [name for name, arm in present.items() if arm.family in METHOD_FAMILIES],
+        "of the arms that were trained": [name for name, arm in present.items() if arm.family not in WITHOUT_DETAIL],
+        "of the arms": list(present),
+    }
+    for of, names in tiers.items():
+        if names:
+            best = max(names, key=lambda name: _validation(present[name]))
+            why = f"{found.preset}, the recipe as it stands, has no run; {of} it has the best average on validation rows"
+            return best, f"Looked at closely is {best}: {why}."
+    return None, ""
+
+
+def _validation(arm: ArmResult) -> float:
+    summary = arm.summary.get("validation")
+    return summary.average.mean if summary is not None and math.isfinite(summary.average.mean) else -math.inf
+
+
+def _environments(folder: Path, found: Comparison, arms: Sequence[Arm]) -> dict[str, dict[str, str]]:
+    """Return where from -> versions and machine: those of the runs, for compare.json has those of its last call alone."""
+    runs: dict[tuple[tuple[str, str], ...], list[str]] = {}
+    for arm in arms:
+        for run in arm.runs:
+            of = runs.setdefault(tuple(run.results.environment.items()), [])
+            of.append(f"{arm.name}, seed {run.results.seed}")
+    known = {environment: of for environment, of in runs.items() if environment}
+    if len(known) < 2:
+        return {str(folder): dict(next(iter(known), ())) or found.environment}
+    return {of[0] if len(of) == 1 else f"{of[0]} and {len(of) - 1} more": dict(environment) for environment, of in known.items()}
 
 
 def _facts(folder: Path, found: Comparison) -> dict[str, str]:

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 import pydantic
 
+from alter.comparison import FLOAT, base_size
 from alter.config import load_yaml
 from alter.errors import CheckpointError
 from alter.reporting.files import Files, Line
@@ -20,8 +21,6 @@ RESULTS, RECIPE, JOURNAL, GATES, PREDICTIONS = "results.json", "recipe.yaml", "m
 CONFIG = Path("model", "alter_config.json")
 SPLITS = ("test", "validation")
 """In the order of the tables."""
-FLOAT = 4
-"""Bytes of a stored number."""
 
 
 class Event(Line):
@@ -163,7 +162,7 @@ def _stored_bytes(path: Path, results: Results) -> int | None:
     found = sorted((path / "model").rglob("*.safetensors"))
     if not found:
         return None
-    base = 0 if (path / "model" / "backbone.safetensors").exists() else FLOAT * results.parameters.get("backbone", 0)
+    base = 0 if (path / "model" / "backbone.safetensors").exists() else FLOAT * base_size(results)
     return base + sum(file.stat().st_size for file in found)
 
 

@@ -33,6 +33,13 @@ def spread_text(spread: Spread | None, digits: int = 1, *, signed: bool = False)
     return mean if mean == NONE or not math.isfinite(spread.sd) else f"{mean} {PLUS_MINUS} {number(spread.sd, digits)}"
 
 
+def interval_text(low: float, high: float) -> str:
+    """Return e.g. `-0.6 to +1.4`; `-` where an end is no number."""
+    if not (math.isfinite(low) and math.isfinite(high)):
+        return NONE
+    return f"{number(low, signed=True)} to {number(high, signed=True)}"
+
+
 def spread_cell(spread: Spread | None, *, is_best: bool = False, signed: bool = False) -> Cell:
     """Return a cell with a mean and its standard deviation."""
     value = None if spread is None else {"mean": plain(spread.mean), "sd": plain(spread.sd), "seeds": spread.seeds}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from alter.comparison import Budget
-from alter.reporting.arms import Arm, Part, mean_budget
+from alter.reporting.arms import Arm, Part
 from alter.reporting.blocks import Block, Cell, Note, Table
 from alter.reporting.sections._piece import Piece
 from alter.reporting.words import NONE, bytes_text, count_text, number, percent, seconds_text
@@ -23,7 +23,7 @@ COLUMNS = (
 
 def piece(part: Part) -> Piece:
     """Show what each arm cost, on average over seeds."""
-    found = [(arm, mean_budget(arm.members)) for arm in part.arms if arm.members]
+    found = [(arm, arm.budget) for arm in part.arms if arm.members]
     known = [(arm, budget) for arm, budget in found if budget != Budget()]
     if not known:
         return Piece(reading=["No arm's budget was written down."])

@@ -17,7 +17,7 @@ TITLE = "Confusions"
 MANY_LABELS = 20
 MOST_PAIRS = 15
 NO_LABEL = "(no label)"
-NO_ANSWERS = "no answers were written down (predictions/): the run is of an earlier version of alter."
+NO_ANSWERS = "no answers are there (predictions/): they were deleted, or the run is of an earlier version of alter."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +82,7 @@ def piece(part: Part) -> Piece:
     tasks = {name: task.labels for name, task in part.tasks.items() if task.kind in ("classification", "unknown")}
     if not tasks:
         return Piece(reading=["There is no classification task."])
-    reading: list[str] = []
+    reading = [part.closely] if part.closely else []
     blocks: list[Block] = []
     for arm in part.close:
         found = [one for task, labels in tasks.items() if (one := confusion_of(arm, task, labels)) is not None]

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
+from alter.comparison import mean
 from alter.errors import counted
-from alter.reporting.arms import Arm, Part, mean
+from alter.reporting.arms import Arm, Part
 from alter.reporting.blocks import Block, Cell, Figures, Fold, Lines, Note, Series, Table
 from alter.reporting.run_folder import Event, RunFolder
 from alter.reporting.sections._piece import Piece

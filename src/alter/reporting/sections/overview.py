@@ -11,6 +11,8 @@ from alter.reporting.words import NONE, clean, listed
 TITLE = "What was run"
 ROWS = ("train", "validation", "test")
 MANY_LABELS = 8
+MOST_SIGNS = 2000
+"""Of what went wrong: messages of several seeds, each with its remedy at the end."""
 
 
 def piece(part: Part) -> Piece:
@@ -18,7 +20,7 @@ def piece(part: Part) -> Piece:
     blocks: list[Block] = [_facts(part), _tasks(part)]
     if part.is_comparison:
         blocks.append(_arms(part))
-    failed = [f"{arm.name}: {clean(arm.failed, most=400)}" for arm in part.arms if arm.failed]
+    failed = [f"{arm.name}: {clean(arm.failed, most=MOST_SIGNS)}" for arm in part.arms if arm.failed]
     return Piece(
         reading=[_sentence(part)], blocks=blocks + [Note(f"Not all seeds of an arm came through. {text}") for text in failed]
     )

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from alter.comparison import Budget
-from alter.reporting.arms import Arm, Part, mean_budget
+from alter.reporting.arms import Arm, Part
 from alter.reporting.blocks import Block, Figure, Figures, Note, Point, Scatter
 from alter.reporting.sections._piece import Piece
 from alter.reporting.words import count_text, listed, number
@@ -19,7 +19,7 @@ def piece(part: Part) -> Piece | None:
     if len(part.arms) < 2 or not part.splits:
         return None
     split = part.splits[0]
-    scored = [(arm, mean_budget(arm.members)) for arm in part.arms if _average(arm, split) is not None]
+    scored = [(arm, arm.budget) for arm in part.arms if _average(arm, split) is not None]
     by_size = _points(scored, split, "trainable_parameters")
     has_relative = any(budget.relative_time is not None for _, budget in scored)
     by_time = _points(scored, split, "relative_time" if has_relative else "seconds")

@@ -26,7 +26,7 @@ Ranked = tuple[float, Answer]
 
 def piece(part: Part) -> Piece:
     """Show the worst answers of the arms that are looked at closely, of their first seed."""
-    reading: list[str] = []
+    reading = [part.closely] if part.closely else []
     blocks: list[Block] = []
     for arm in part.close:
         prefix, first = (f"{arm.name}: ", str) if len(part.arms) > 1 else ("", capital)
