@@ -165,7 +165,10 @@ def test_predict_without_input_says_how_to_give_it(alter: Alter, finished: Path)
 
 def test_an_unknown_kind_to_list_gets_the_nearest_name(alter: Alter) -> None:
     told = alter.refuses("list", "adapter")
-    assert "nothing of kind 'adapter' to list; allowed: adapters, baselines, families, gates, methods, metrics, penalties, presets." in told
+    assert (
+        "nothing of kind 'adapter' to list; allowed: adapters, baselines, families, gates, methods, metrics, penalties, presets."
+        in told
+    )
     assert "Did you mean 'adapters'?" in told
 
 

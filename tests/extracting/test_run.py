@@ -146,6 +146,28 @@ def test_an_extracted_task_can_be_merged_with_others_and_extracted_again(base: P
     assert_task_is(tmp_path / "again", whole, "urgency")
 
 
+@pytest.mark.parametrize(
+    "gate", [{"kind": "task"}, {"kind": "linear", "granularity": "sequence"}, {"kind": "linear", "granularity": "token"}]
+)
+def test_fewer_adapters_than_tasks_from_training_to_one_task(tmp_path: Path, gate: dict[str, Any]) -> None:
+    settings = {
+        "mta": {"num_adapters": 2, "num_shared": 2, "selector": {"kind": "selector", "own_weight": 0.8}, "gate": gate},
+        "stages": {"stage2": {"max_steps": 3, "penalties": {"mutual_information": 0.1, "load_balance": 0.1}}},
+    }
+    made = train(toy(tmp_path, settings=settings), output_dir=tmp_path / "run")
+    config = made.folder / "model" / "alter_config.json"
+    config.write_text(config.read_text().replace('"router": "selector"', '"router": "gate"'))  # whichever stage was released
+    whole = load_model(made.folder).model
+    assert (whole.num_adapters, len(whole.task_names), whole.router) == (2, 4, "gate")
+    for task in ("topic", "reply"):  # the second and the fourth own the second adapter
+        report = alter.extract(made.folder, task=task, output_dir=tmp_path / task, threshold=0)
+        assert list(report.kept) == ["adapter-0", "adapter-1", "shared-0", "shared-1"]
+        assert_task_is(tmp_path / task, made.folder, task)
+        small = alter.extract(made.folder, task=task, output_dir=tmp_path / f"own-{task}", threshold=0.7, renormalise=True)
+        assert small.kept == {"adapter-1": task}
+        assert small.scores["validation"].before == report.scores["validation"].before
+
+
 def test_plain_fine_tuning_keeps_its_backbone_and_one_head(base: Path, tmp_path: Path) -> None:
     mta = {"sites": "none", "num_shared": 0}
     whole = save_part(tmp_path / "whole", base, ["intent", "urgency"], preset="alter", mta={**mta, "gate": {"kind": "uniform"}})

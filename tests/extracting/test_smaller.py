@@ -212,9 +212,27 @@ def test_shared_adapters_alone_keep_a_task_adapter_beside_them() -> None:
         for mta in whole.mtas:
             mta.selector.scores[1].fill_(0.0)  # type: ignore[union-attr, index]
     small, choice = extracted(whole, 1)
-    assert choice.columns[1:] == [N, N + 1]
+    assert choice.columns == [1, N, N + 1]
     assert small.num_adapters == 1
     assert_equal(small, whole, 1)
+
+
+@pytest.mark.parametrize("threshold", [0.0, 0.2])
+@pytest.mark.parametrize("num_adapters", [None, 2])
+@pytest.mark.parametrize(("gate", "over"), [("linear", "shared"), ("outputs", "all"), ("task", "shared")])
+def test_a_task_that_taps_switched_off_everywhere_keeps_its_own_adapter_beside_the_shared_ones(
+    gate: str, over: str, num_adapters: int | None, threshold: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = whole_model("lora", "gate", "taps", gate, over, num_adapters=num_adapters)
+    number = num_adapters or N
+    with torch.no_grad():
+        for mta in whole.mtas:
+            mta.selector.scores[2].fill_(0.0)  # type: ignore[union-attr, index]
+    means_LE = torch.tensor([*[0.0] * number, 0.3, 0.4], dtype=torch.float64).expand(2, -1)
+    monkeypatch.setattr("alter.extracting.choose.task_map", lambda *_, **__: means_LE)
+    small, choice = extracted(whole, 2, threshold=threshold, rows=[])
+    assert choice.columns == [2 % number, number, number + 1]
+    assert_equal(small, whole, 2)
 
 
 @pytest.mark.parametrize("granularity", ["sequence", "token"])

@@ -154,6 +154,15 @@ def test_weights_of_zero_have_a_finite_value_and_a_finite_gradient(name: str) ->
     assert torch.isfinite(weights.grad).all()
 
 
+@each_of_rows
+def test_a_weight_below_zero_counts_as_large_as_it_is(name: str) -> None:
+    """A table may learn one: a share below zero would be a probability that is none, and the penalty would have no end."""
+    weights = site().weights.detach()
+    signs = torch.where(torch.rand(weights.shape, generator=torch.Generator().manual_seed(1)) < 0.5, -1.0, 1.0)
+    turned = penalty_of(name)([site(weights=signs * weights)])
+    torch.testing.assert_close(turned, penalty_of(name)([site(weights=weights)]), rtol=0, atol=1e-12)
+
+
 @each_penalty
 @pytest.mark.parametrize("checkpointing", [False, True])
 @pytest.mark.parametrize("kind", ["sequence", "token"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -22,14 +23,18 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 PAGE = ROOT / "docs" / "how-to" / "peft-peers.md"
 
 
-@pytest.fixture(scope="module")
-def beside() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("beside", ROOT / "benchmarks" / "adapters_peer" / "beside.py")
+def load(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, ROOT / "benchmarks" / "adapters_peer" / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="module")
+def beside() -> ModuleType:
+    return load("beside")
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +99,17 @@ def test_its_answers_are_scored_as_our_own(beside: ModuleType, recipe: Recipe, t
     assert first["prediction"] != own.label
     stars = [(row["prediction"], row["target"]) for row in lines(place / "predictions/test/stars.jsonl")]
     assert all(said == pytest.approx(right) for said, right in stars), "a number comes back in its own units"
+
+
+def test_the_library_makes_adapters_of_the_width_that_they_should_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes the whole part of hidden / factor, and 384 / (384 / 79) is a little less than 79."""
+    for name in ("adapters", "adapters.composition"):  # the program's own environment has the library
+        library = ModuleType(name)
+        library.AutoAdapterModel = library.Fuse = library.MultiTask = None  # type: ignore[attr-defined]
+        monkeypatch.setitem(sys.modules, name, library)
+    peer = load("peer")
+    for hidden in (32, 312, 384, 768, 1024):
+        assert [int(hidden // peer.reduction(hidden, width)) for width in range(1, hidden)] == list(range(1, hidden))
 
 
 def test_models_that_write_are_refused(beside: ModuleType, tmp_path: Path) -> None:

@@ -36,6 +36,12 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ),
     ({"peft_type": "POLY", "n_tasks": 9}, r"peft\.n_tasks is 9, but the recipe has 2 tasks; leave it out"),
     ({"peft_type": "POLY", "n_splits": 5}, r"peft\.n_splits is 5, but encoder\.layer\.0\.intermediate\.dense reads 32"),
+    ({"peft_type": "POLY", "n_splits": 0}, r"peft\.n_splits is 0; it must be at least 1"),
+    ({"peft_type": "POLY", "n_skills": 0}, r"peft\.n_skills is 0; it must be at least 1"),
+    (
+        {"peft_type": "LORA", "layers_to_transform": [1]},
+        r"peft\.layers_to_transform is \[1\], .*only beside target_modules; add them",
+    ),
     ({"peft_type": "XLORA"}, r"peft\.adapters is None; X-LoRA weighs trained LoRAs: name at least two"),
     ({"peft_type": "XLORA", "adapters": {"a": "x", "../b": "y"}}, r"peft\.adapters names \['\.\./b'\]; allowed: letters"),
 ]
@@ -89,6 +95,13 @@ def test_every_method_and_every_setting_that_is_refused_is_one_of_pefts() -> Non
     assert all(hasattr(peft, name) for name in KINDS.values())
     fields = {name for config in KINDS.values() for name in getattr(peft, config).__dataclass_fields__}
     assert fields >= set(FIXED) - {"monteclora_config"}, "which is newer than the oldest peft that alter takes"
+
+
+def test_layers_are_chosen_beside_modules() -> None:
+    block = {"peft_type": "LORA", "r": 4, "layers_to_transform": [1], "target_modules": ["intermediate.dense"]}
+    names = borrowed("bert", block).parameter_groups()["task_adapters"]
+    assert len(names) == 2
+    assert all("layer.1.intermediate.dense" in name for name in names)
 
 
 def test_settings_that_change_the_bases_own_weights_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:

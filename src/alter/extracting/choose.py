@@ -1,6 +1,7 @@
 """Which adapters of a model one task keeps.
 
-    kept    adapters whose mean weight is at least the threshold at any site; of task adapters at least the one with the largest
+    kept    adapters whose mean weight is at least the threshold at any site; of task adapters at least the one with the largest, or the
+            task's own where none has any
     left    the others, at every site; and sites at which nothing that is kept has any weight (where weights depend on the task alone)
 
 An adapter that can never have weight for the task is left out at any threshold. Shapes: L sites, E adapters of a bank.
@@ -62,12 +63,10 @@ def choose(
     elif threshold > 0:
         assert rows is not None
         means_LE = task_map(model, rows, codec=codec).to(model.device)
-    columns = list(range(len(router.places)))
-    possible = [column for column in columns if _is_possible(model, router, means_LE)[column]]
+    possible = [column for column, found in enumerate(_is_possible(model, router, means_LE)) if found]
     kept = possible if threshold == 0 or means_LE is None else _above(possible, means_LE, router, threshold)
-    if means_LE is not None and kept and kept[0] >= router.num_adapters:  # a module needs one task adapter
-        largest = _largest(means_LE, router)[: router.num_adapters]
-        kept = [int(largest.argmax()), *kept]
+    if kept and kept[0] >= router.num_adapters:  # a module needs one task adapter; none has weight, so take the task's own
+        kept = [router.own_task % router.num_adapters, *kept]
     check_left(router, [column for column in possible if column not in kept], renormalise=renormalise)
     sites = list(range(len(model.mtas)))
     if router.is_fixed and means_LE is not None:

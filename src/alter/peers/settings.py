@@ -41,6 +41,10 @@ FIXED = {
 """Settings of peft that must stay as they are by default, and why."""
 STARTS = (True, False, "gaussian", "orthogonal")
 """LoRA's starting values that leave the base's own weights alone and need no rows."""
+COUNTS = ("n_skills", "n_splits")
+"""Poly's numbers of things, which peft does not look at: with none of them it would train nothing, or fail."""
+LAYERS = ("layers_to_transform", "layers_pattern")
+"""Settings that peft reads only where `target_modules` are parts of names, and alter's own choice is of whole names."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
@@ -88,6 +92,11 @@ def method_of(settings: Mapping[str, Any], *, backbone: nn.Module, paths: Sequen
     if kind == "XLORA":
         _check_experts(given.get("adapters"))
         given.setdefault("hidden_size", _width(backbone))
+    elif chosen := [name for name in LAYERS if given.get(name) is not None and given.get("target_modules") is None]:
+        raise ConfigError(
+            f"peft.{chosen[0]} is {given[chosen[0]]!r}, which peft reads only beside target_modules; add them by the ends of their names, "
+            f"e.g. [output.dense]"
+        )
     elif kind != "IA3":  # which scales some modules' inputs and others' outputs: only its user can say
         given.setdefault("target_modules", list(paths))
     if kind == "POLY" and given.setdefault("n_tasks", num_tasks) != num_tasks:
@@ -122,6 +131,8 @@ def _check(name: str, value: Any, fields: Mapping[str, dataclasses.Field[Any]], 
     )
     if not fits and name != "init_lora_weights":
         raise ConfigError(f"peft.{name} is {value!r}; peft takes a value like {standard!r}")
+    if name in COUNTS and value < 1:
+        raise ConfigError(f"peft.{name} is {value!r}; it must be at least 1")
 
 
 def _check_experts(adapters: Any) -> None:

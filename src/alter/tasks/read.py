@@ -66,7 +66,8 @@ def load_tasks(
     report = on_problem or _raise
     for source, readers in sources.items():
         _read_source(source, split, readers, examples=examples, report=report, on_other=on_other)
-    seed = 0 if split == "test" else seed  # else seeds would be scored on different rows, and their spread be that of the rows too
+    if split == "test":
+        seed = 0  # else seeds would be scored on different rows, and their spread be that of the rows too
     return {spec.name: capped(examples[spec.name], spec, getattr(spec, CAPS[split]), seed) for spec in specs}
 
 

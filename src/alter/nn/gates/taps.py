@@ -3,7 +3,7 @@
     w_t = 1[s_t >= threshold] / num_owned on the adapters that t owns, 0 elsewhere
 
 The step has no gradient, so s gets that of w itself (straight through): a score below the threshold can come back, though its
-adapters stand still meanwhile. Scores start above the threshold at `start`; the penalty `sparsity` pulls them down, and the task's loss
+adapters get no gradient meanwhile. Scores start above the threshold at `start`; the penalty `sparsity` pulls them down, and the task's loss
 holds up those of sites that it needs. After each optimizer step they are clipped to [0, 1].
 
 Task Adaptive Parameter Sharing, Wallingford et al. 2022 (arXiv 2203.16708), with adapters in the place of its weight differences. A row
