@@ -27,7 +27,7 @@ from pydantic.fields import FieldInfo
 
 from alter.backbones import FAMILIES
 from alter.baselines import BASELINES
-from alter.checkpoint import AlterConfig, BaseInfo
+from alter.model_config import AlterConfig, BaseInfo
 from alter.cli import app
 from alter.comparison import (
     ArmResult,

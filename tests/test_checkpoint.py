@@ -18,9 +18,10 @@ from tests.tiny import save_tiny
 import alter.checkpoint as checkpoint
 from alter import __version__
 from alter.backbones._load import base_fingerprint, load_base
-from alter.checkpoint import AlterConfig, BaseInfo, adapter_folder, load_config, load_model, model_folder, save_model
+from alter.checkpoint import adapter_folder, load_model, save_model
 from alter.errors import CheckpointError, ModelError, TrainingError
 from alter.model import MTAModel, equip
+from alter.model_config import AlterConfig, BaseInfo, load_config, model_folder
 from alter.mta_settings import ADAPTERS, GATES, OWNERS
 from alter.tasks.spec import Source, TaskSpec
 

@@ -16,8 +16,9 @@ from tests.tiny import save_tiny
 
 from alter import __version__
 from alter.backbones._load import base_fingerprint, load_base
-from alter.checkpoint import AlterConfig, BaseInfo, save_model
+from alter.checkpoint import save_model
 from alter.model import MTAModel, equip
+from alter.model_config import AlterConfig, BaseInfo
 from alter.tasks.spec import TaskSpec
 
 TASKS = {"intent": 3, "urgency": 2, "mood": 4}

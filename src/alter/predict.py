@@ -19,13 +19,14 @@ from typing import Any
 
 import torch
 
-from alter.checkpoint import AlterConfig, Loaded, load_model
+from alter.checkpoint import Loaded, load_model
 from alter.data.batch import batches_by_length, collate
 from alter.data.encode import Features, Scale, encode
 from alter.errors import CheckpointError, DataError, TaskError, counted, did_you_mean
 from alter.evaluation import answer
 from alter.gatemap import over_tokens
 from alter.model import MTAModel
+from alter.model_config import AlterConfig
 from alter.tasks.example import Example
 from alter.tasks.row import unlabelled
 from alter.tasks.spec import TaskSpec

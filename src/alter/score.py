@@ -7,10 +7,11 @@ from pathlib import Path
 
 import torch
 
-from alter.checkpoint import load_model, model_folder
+from alter.checkpoint import load_model
 from alter.data.encode import Scale
 from alter.errors import CheckpointError, DataError, TaskError, did_you_mean
 from alter.evaluation import EvalSet, evaluate, score_answers
+from alter.model_config import model_folder
 from alter.predict import Predictor
 from alter.predictions import PredictionFormat, as_answer, texts_of, write_predictions
 from alter.recipe import Recipe, load_recipe

@@ -68,6 +68,18 @@ def test_a_line_has_the_training_loss_and_the_scores(lines: list[str]) -> None:
     assert "  step     1  loss 0.250  average 50.00 *  mood 50.0" in lines
 
 
+def test_runs_on_the_same_rows_warn_of_them_once() -> None:
+    stream = io.StringIO()
+    progress = TerminalProgress(Console(file=stream, width=100, highlight=False))
+    for seed in (0, 1):
+        progress.warned("two rows are cut")
+        progress.warned(f"seed {seed} answers alike")
+        progress.closed()
+    told = stream.getvalue()
+    assert told.count("two rows are cut") == 1
+    assert told.count("warning:") == 3
+
+
 def test_what_the_line_shows_is_explained_once_before_the_first(lines: list[str]) -> None:
     assert lines.count(LEGEND) == 1
     assert "*: the stage's best so far" in LEGEND

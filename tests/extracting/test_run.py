@@ -14,9 +14,10 @@ from tests.recipes import toy, toy_texts
 from tests.tiny import save_tiny
 
 import alter
-from alter.checkpoint import load_config, load_model
+from alter.checkpoint import load_model
 from alter.errors import CheckpointError, ConfigError, DataError, TaskError
 from alter.extracting.report import ExtractReport
+from alter.model_config import load_config
 from alter.mta_settings import ADAPTERS
 from alter.training.run import Run, train
 

@@ -12,13 +12,13 @@ from tests.generative.lm import base_lm, batch_for, codec_of, trained_lm
 from tests.nn.equipped import IDS_BS, MASK_BS, base_model, equipped, randomise
 from transformers import PreTrainedModel
 
-from alter.checkpoint import AlterConfig, BaseInfo
 from alter.data.encode import Features
 from alter.errors import ConfigError
 from alter.extracting.choose import Choice, choose
 from alter.extracting.router import router_of
 from alter.extracting.smaller import smaller_config, smaller_model
 from alter.model import MTAModel
+from alter.model_config import AlterConfig, BaseInfo
 from alter.mta_settings import ADAPTERS, GATES, OWNERS
 from alter.nn.mixing import Weights
 from alter.tasks.spec import TaskSpec

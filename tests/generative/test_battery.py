@@ -33,8 +33,9 @@ from tests.tiny import GENERATIVE, save_tiny_lm
 from alter import __version__
 from alter.backbones._find import sites_of
 from alter.backbones._load import base_fingerprint, load_base
-from alter.checkpoint import AlterConfig, BaseInfo, load_model, save_model
+from alter.checkpoint import load_model, save_model
 from alter.model import MTAModel
+from alter.model_config import AlterConfig, BaseInfo
 from alter.mta_settings import ADAPTERS
 from alter.nn.mta import MTA
 from alter.nn.routing import Router

@@ -13,8 +13,9 @@ from tests.tiny import save_tiny, tiny_model, tiny_tokenizer
 
 from alter import __version__
 from alter.backbones._load import base_fingerprint, load_base
-from alter.checkpoint import AlterConfig, BaseInfo, load_model, save_model
+from alter.checkpoint import load_model, save_model
 from alter.model import MTAModel, equip
+from alter.model_config import AlterConfig, BaseInfo
 from alter.recipe import Trained
 from alter.tasks.spec import TaskSpec
 

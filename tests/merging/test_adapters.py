@@ -14,10 +14,11 @@ from tests.tiny import save_tiny, save_tiny_lm
 
 import alter
 from alter.backbones._load import load_base
-from alter.checkpoint import load_config, load_model
+from alter.checkpoint import load_model
 from alter.combining.adapters import cut
 from alter.errors import ConfigError
 from alter.model import MTAModel
+from alter.model_config import load_config
 
 RANK = 4
 LORA = {"adapter": {"kind": "lora", "r": RANK, "lora_alpha": 12.0}}

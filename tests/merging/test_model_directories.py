@@ -14,9 +14,10 @@ from tests.merging.models import IDS_BS, MASK_BS, assert_same_answers, change_co
 from tests.tiny import save_tiny, save_tiny_lm
 
 import alter
-from alter.checkpoint import load_config, load_model
+from alter.checkpoint import load_model
 from alter.combining.statistics import diagonal_fisher, gram_matrices
 from alter.errors import CheckpointError, ConfigError
+from alter.model_config import load_config
 from alter.mta_settings import ADAPTERS, GATES, OWNERS
 
 SMALL = {"adapter": {"kind": "lora", "r": 4}}

@@ -9,7 +9,7 @@ import pytest
 from tests.recipes import toy
 
 import alter
-from alter.checkpoint import load_config
+from alter.model_config import load_config
 
 
 @pytest.mark.parametrize("preset", ["alter-lite", "alter"])

@@ -12,7 +12,7 @@ from alter.errors import ModelError
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from alter.checkpoint import AlterConfig
+    from alter.model_config import AlterConfig
     from alter.recipe import Recipe
 
 

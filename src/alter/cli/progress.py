@@ -32,6 +32,7 @@ class TerminalProgress:
         )
         self.bar: TaskID | None = None
         self.explained = False
+        self.warnings: set[str] = set()
 
     def stage_started(self, stage: str, *, num_steps: int, first_step: int, trainable: int) -> None:
         """Draw a new bar."""
@@ -65,7 +66,10 @@ class TerminalProgress:
         self.console.print(line, soft_wrap=True)
 
     def warned(self, message: str) -> None:
-        """Print a warning."""
+        """Print a warning, once: the arms of a comparison read the same rows, and would all say the same of them."""
+        if message in self.warnings:
+            return
+        self.warnings.add(message)
         self.console.print(f"[yellow]warning:[/yellow] {escape(message)}", soft_wrap=True)
 
     def closed(self) -> None:

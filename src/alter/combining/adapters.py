@@ -20,7 +20,7 @@ from typing import Any, cast
 import torch
 
 from alter.backbones._load import load_base
-from alter.checkpoint import AlterConfig, load_model, save_model
+from alter.checkpoint import load_model, save_model
 from alter.combining.directories import Directory
 from alter.combining.finite import finite, finite_result
 from alter.combining.report import MergeReport, told
@@ -28,6 +28,7 @@ from alter.errors import ConfigError
 from alter.merging._method import Method
 from alter.merging._vectors import TaskVector, squared_norms
 from alter.model import MTAModel
+from alter.model_config import AlterConfig
 from alter.mta_settings import TASK_LEVEL, AdapterSettings, GateSettings
 from alter.nn.routing import Route
 from alter.tasks.spec import TaskSpec

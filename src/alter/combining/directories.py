@@ -19,13 +19,14 @@ from pathlib import Path
 import torch
 
 from alter.backbones._load import base_fingerprint, load_base
-from alter.checkpoint import AlterConfig, adapter_folder, load_config, load_model, model_folder, write_config
+from alter.checkpoint import adapter_folder, load_model
 from alter.combining.finite import all_finite, finite, finite_result
 from alter.combining.report import MergeReport, told
 from alter.combining.tensor_folder import TensorFolder
 from alter.errors import CheckpointError, ConfigError
 from alter.merging._method import Method
 from alter.merging._vectors import Changed, TaskVector, squared_norms
+from alter.model_config import AlterConfig, load_config, model_folder, write_config
 from alter.mta_settings import PartSettings
 from alter.results import write_text
 from alter.tensors import load_tensors, save_tensors, whole_folder

@@ -10,7 +10,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from alter.checkpoint import CONFIG, model_folder
 from alter.combining.adapters import merge_adapters
 from alter.combining.directories import Directory, merge_directories, read_directories
 from alter.combining.finite import COMPUTE_AGAIN, finite
@@ -21,6 +20,7 @@ from alter.errors import CheckpointError, ConfigError
 from alter.merging import MERGE_METHODS
 from alter.merging._method import Method, method_of
 from alter.merging._vectors import Changed, TaskVector
+from alter.model_config import CONFIG, model_folder
 
 Statistics = str | Path | TaskVector
 HOW = ("keep", "merge")

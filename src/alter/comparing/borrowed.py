@@ -17,13 +17,14 @@ from alter.backbones._codec import codec_for
 from alter.backbones._find import sites_of
 from alter.backbones._load import load_base
 from alter.backbones._look import Look, look_at
-from alter.checkpoint import AlterConfig, Loaded, load_config, model_folder
+from alter.checkpoint import Loaded
 from alter.comparing.arms import Arm
 from alter.comparing.changes import lora_sites
 from alter.comparing.matched import chosen, matched_rank, size_of_mta
 from alter.data.encode import Scale
 from alter.errors import ConfigError, TrainingError
 from alter.model import MTAModel
+from alter.model_config import AlterConfig, load_config, model_folder
 from alter.nn.ffn import FFN, find_ffn
 from alter.nn.site import projection_shape
 from alter.peers.arrow import route_by_arrow

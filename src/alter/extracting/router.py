@@ -13,9 +13,9 @@ from typing import Any, Literal, cast
 
 import torch
 
-from alter.checkpoint import AlterConfig
 from alter.errors import ConfigError
 from alter.model import MTAModel
+from alter.model_config import AlterConfig
 from alter.mta_settings import TASK_LEVEL, GateSettings, reads_selector
 from alter.nn.mta import MTA
 from alter.nn.routing import Route, Router

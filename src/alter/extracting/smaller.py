@@ -16,10 +16,10 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from alter.checkpoint import AlterConfig
 from alter.extracting.choose import Choice
 from alter.extracting.router import TaskRouter, selected_weights
 from alter.model import MTAModel
+from alter.model_config import AlterConfig
 from alter.mta_settings import TASK_LEVEL, GateSettings, MTASettings
 from alter.version import __version__
 

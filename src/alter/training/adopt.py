@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from alter.checkpoint import AlterConfig, load_config, model_folder
 from alter.errors import CheckpointError, ConfigError
 from alter.model import MTAModel
+from alter.model_config import AlterConfig, load_config, model_folder
 from alter.recipe import Recipe, Trained, load_recipe
 from alter.results import StageResult, read_results
 from alter.tasks.spec import NOT_SHIPPED, TaskSpec

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import yaml
 
-from alter.checkpoint import AlterConfig
 from alter.errors import counted
+from alter.model_config import AlterConfig
 from alter.results import Results
 
 

@@ -18,10 +18,11 @@ from accelerate import PartialState
 
 from alter.backbones._codec import codec_for
 from alter.backbones._load import base_fingerprint, load_base
-from alter.checkpoint import AlterConfig, BaseInfo, Loaded, save_model
+from alter.checkpoint import Loaded, save_model
 from alter.errors import ConfigError
 from alter.evaluation import EvalSet, evaluate
 from alter.model import MTAModel
+from alter.model_config import AlterConfig, BaseInfo
 from alter.predict import Predictor, load
 from alter.recipe import Recipe, load_recipe
 from alter.results import Results, SplitScores, StageResult, read_results, write_results
