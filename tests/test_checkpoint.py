@@ -16,6 +16,7 @@ from tests.nn.equipped import IDS_BS, MASK_BS, randomise
 from tests.tiny import save_tiny
 
 import alter.checkpoint as checkpoint
+import alter.model_config as model_config
 from alter import __version__
 from alter.backbones._load import base_fingerprint, load_base
 from alter.checkpoint import adapter_folder, load_model, save_model
@@ -400,8 +401,10 @@ def test_an_interrupted_save_leaves_the_old_model_as_it_was(
     before = contents(folder)
     model, config = lite
     calls = iter(range(1000))
-    for name in ("save_tensors", "write_json", "write_text"):
-        monkeypatch.setattr(checkpoint, name, failing(getattr(checkpoint, name), calls, at=at, error=error))
+    for module, name in (
+        (checkpoint, "save_tensors"), (checkpoint, "write_json"), (checkpoint, "write_text"), (model_config, "write_json"),
+    ):  # fmt: skip
+        monkeypatch.setattr(module, name, failing(getattr(module, name), calls, at=at, error=error))
     if isinstance(error, KeyboardInterrupt):
         with pytest.raises(KeyboardInterrupt):
             save_model(model, config, folder, card=CARD)
