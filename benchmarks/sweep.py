@@ -84,6 +84,7 @@ def main() -> None:
     """Run all arms that have no line yet."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("arms", type=Path)
+    parser.add_argument("--recipe", help="instead of the arms file's")
     parser.add_argument("--output-dir", type=Path, required=True)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--cap", type=int, help="training rows of every task")
@@ -95,6 +96,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     sweep = yaml.safe_load(options.arms.read_text(encoding="utf-8"))
+    recipe_file = options.recipe or sweep["recipe"]
     stem = options.name or options.arms.stem + (f"-t{options.tasks}" if options.tasks else "") + (
         f"-{options.cap}" if options.cap else ""
     )
@@ -103,7 +105,7 @@ def main() -> None:
     done = {json.loads(line)["arm"] for line in results.read_text().splitlines()} if results.exists() else set()
     arms = {arm: given if isinstance(given, dict) else {"set": given} for arm, given in sweep["arms"].items()}
     sources = {given.get("stage1_of") for given in arms.values()}
-    names = [task.name for task in load_recipe(sweep["recipe"], sweep.get("common", [])).tasks]
+    names = [task.name for task in load_recipe(recipe_file, sweep.get("common", [])).tasks]
     only = sweep.get("tasks", names)[: options.tasks]
     for seed in options.seed or sweep.get("seeds", [0]):
         for arm, given in arms.items():
@@ -116,7 +118,7 @@ def main() -> None:
             runs = options.output_dir / "runs" / stem
             if "stage1_of" in given:
                 overrides.append(f"stage1_from={runs / given['stage1_of'] / f'seed{seed}'}")
-            recipe = load_recipe(sweep["recipe"], overrides)
+            recipe = load_recipe(recipe_file, overrides)
             recipe = recipe.model_copy(update={"tasks": [task for task in recipe.tasks if task.name in only]})
             keep = runs / arm / f"seed{seed}" if arm in sources else None
             recipe = without_test_rows(recipe)
