@@ -54,8 +54,9 @@ def test_one_stage_has_the_epochs_of_both(recipe: Recipe, name: str) -> None:
     found = of(name, recipe)
     epochs = {stage: settings.num_train_epochs for stage, settings in found.stages.items()}
     own = {stage: settings.num_train_epochs for stage, settings in recipe.stages.items()}
-    if name == OTHER[recipe.preset]:  # the preset as it is
-        assert epochs == {stage: settings["num_train_epochs"] for stage, settings in PRESETS[name]["stages"].items()}
+    if name == OTHER[recipe.preset]:
+        assert epochs["stage2"] == PRESETS[name]["stages"]["stage2"]["num_train_epochs"]
+        assert sum(epochs.values()) == sum(own.values())
     elif name == "stage1":
         assert epochs == {"stage1": own["stage1"]}
     elif ARM[name].base == "stage1" or name == recipe.preset:
@@ -187,6 +188,11 @@ def test_the_arm_of_the_recipe_s_own_preset_is_the_recipe(recipe: Recipe, name: 
         assert main_arm(recipe) == name
 
 
+def test_the_other_preset_keeps_its_epochs_where_the_recipe_has_no_more_than_its_stage_2() -> None:
+    found = of("alter", resolve({"stages": {"stage1": {"num_train_epochs": 1}, "stage2": None}}))
+    assert {stage: settings.num_train_epochs for stage, settings in found.stages.items()} == {"stage1": 3, "stage2": 1}
+
+
 @pytest.mark.parametrize("preset", ["alter-lite", "alter"])
 def test_the_other_preset_inherits_nothing_from_this_one(preset: str) -> None:
     """Settings that only one preset names must not shine through: the selector's temperature and logits, the rates, the sites."""
@@ -201,8 +207,10 @@ def test_the_other_preset_inherits_nothing_from_this_one(preset: str) -> None:
     found, fresh = of(OTHER[preset], given), resolve(preset=OTHER[preset])
     assert found.preset == OTHER[preset]
     assert found.mta == fresh.mta
+    epochs = given.stages["stage1"].num_train_epochs + given.stages["stage2"].num_train_epochs
+    longer = {"stage1": {"num_train_epochs": epochs - fresh.stages["stage2"].num_train_epochs}, "stage2": {}}
     for name, settings in found.stages.items():
-        assert settings == fresh.stages[name].model_copy(update={"max_steps": 11}), "all but the limit on steps"
+        assert settings == fresh.stages[name].model_copy(update={"max_steps": 11, **longer[name]}), "all but epochs and limits"
     assert (found.heads, found.train.per_device_train_batch_size) == (given.heads, given.train.per_device_train_batch_size)
 
 

@@ -136,7 +136,10 @@ def informed(recipe: Recipe) -> Settings:
 
 
 def preset(name: str) -> Callable[[Recipe], Settings]:
-    """Return settings that make a recipe one of this preset, with the preset's settings throughout but for limits on steps."""
+    """Return settings that make a recipe one of this preset, with the preset's settings throughout but for epochs and limits on steps.
+
+    Its stage 1 gets what the preset's stage 2 leaves of the recipe's epochs, so that neither preset is trained for longer.
+    """
 
     def settings_of(recipe: Recipe) -> Settings:
         if recipe.preset == name:
@@ -150,6 +153,9 @@ def preset(name: str) -> Callable[[Recipe], Settings]:
             }
             for stage, settings in content["stages"].items()
         }
+        left = budget(recipe)["num_train_epochs"] - stages["stage2"]["num_train_epochs"]
+        if left > 0:
+            stages["stage1"]["num_train_epochs"] = left
         return {"preset": name, "mta": parse(MTASettings, content["mta"], where=f"preset {name}").model_dump(), "stages": stages}
 
     return settings_of
