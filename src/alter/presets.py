@@ -50,7 +50,7 @@ PRESETS: dict[str, dict[str, Any]] = {
                 "router": "selector",
                 "trains": ["backbone", "task_adapters", "selector", "heads"],
                 "num_train_epochs": 3,
-                "learning_rates": {"adapters": 1e-4, "heads": 1e-3, "selector": 3e-3, "backbone": 1e-4},
+                "learning_rates": {"adapters": 1e-4, "heads": 5e-3, "selector": 3e-3, "backbone": 1e-4},
             },
             "stage2": {
                 "router": "gate",
