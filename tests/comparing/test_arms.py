@@ -113,6 +113,18 @@ def test_plain_fine_tuning_has_no_mta_and_trains_everything(recipe: Recipe, name
     assert {key: alter[key] for key in FINE_TUNING} == FINE_TUNING, "the rates of the preset that trains the same parameters"
 
 
+def test_plain_fine_tuning_has_the_rates_of_a_recipe_that_trains_the_backbone() -> None:
+    rates = {"backbone": 5e-4, "heads": 2e-3, "adapters": 7e-4}
+    given = resolve({"stages": {"stage1": {"learning_rates": rates}}}, preset="alter")
+    [stage] = of("multi-full", given).stages.values()
+    assert stage.learning_rates.model_dump(include=set(FINE_TUNING)) == {"backbone": 5e-4, "heads": 2e-3}
+    lite = resolve(
+        {"stages": {"stage1": {"learning_rates": rates}}}, preset="alter-lite"
+    )  # whose rate of the backbone nothing reads
+    [stage] = of("multi-full", lite).stages.values()
+    assert stage.learning_rates.model_dump(include=set(FINE_TUNING)) == FINE_TUNING
+
+
 def test_a_task_s_own_arm_has_this_task_and_nothing_of_the_others(recipe: Recipe) -> None:
     content = recipe.model_dump()
     tasks = [{**task, "weight": 1.0} for task in content["tasks"]]

@@ -42,10 +42,13 @@ def budget(recipe: Recipe) -> Settings:
 
 
 def plain(recipe: Recipe) -> Settings:
-    """No MTA at all: the backbone and its heads."""
+    """No MTA at all: the backbone and its heads, at the recipe's rates where it trains the backbone too."""
+    first = recipe.stages["stage1"]
+    own = {group: getattr(first.learning_rates, group) for group in FINE_TUNING}
+    rates = own if "backbone" in first.trains else FINE_TUNING
     return {
         "mta": {"sites": "none", "num_adapters": None, "num_shared": 0, "selector": _ONE_HOT, "gate": _ONE_HOT},
-        "stages": {"stage1": _stage(recipe, ["backbone", "heads"], rates=FINE_TUNING), "stage2": None},
+        "stages": {"stage1": _stage(recipe, ["backbone", "heads"], rates=rates), "stage2": None},
     }
 
 
