@@ -15,7 +15,7 @@ from typing import Any
 PRESETS: dict[str, dict[str, Any]] = {
     "alter-lite": {
         "mta": {
-            "adapter": {"kind": "lora", "r": 16, "lora_alpha": 16.0, "dropout": 0.0},
+            "adapter": {"kind": "lora", "r": 8, "lora_alpha": 8.0, "dropout": 0.0},
             "num_shared": 2,
             "sites": "all",
             "selector": {"kind": "one_hot"},

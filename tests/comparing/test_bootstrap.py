@@ -153,9 +153,22 @@ def test_a_constant_side_has_no_correlation(metric: str, given: list[float]) -> 
     assert_as_the_evaluation(turned)
 
 
-@pytest.mark.parametrize("metric", ["bleu", "chrf"])
-def test_metrics_over_whole_texts_are_computed_from_the_texts_of_few_resamples(metric: str) -> None:
-    spec = TaskSpec(name="say", kind="generation", metrics=[metric])
+def test_bleu_is_computed_from_the_counts_of_each_row() -> None:
+    spec = TaskSpec(name="say", kind="generation", metrics=["bleu"])
+    assert num_resamples([spec]) == MANY
+    several = [
+        ("a cat sits on the red mat today", ["a cat sits on a red mat today", "the cat is on the mat"]),
+        ("no", ["no words here at all", "none"]),
+        ("", ["something long enough to count as words"]),
+        ("the weather in Paris is mild and dry", ["the weather in Paris is mild and dry"]),
+    ]
+    given, right = [row[0] for row in several], [row[1] for row in several]
+    assert_as_the_evaluation(answered(spec, given, right), draws=50)
+    assert_as_the_evaluation(answered(spec, ["", "a b"], [["x"], ["c d"]]), draws=5)  # no four words anywhere
+
+
+def test_metrics_over_whole_texts_are_computed_from_the_texts_of_few_resamples() -> None:
+    spec = TaskSpec(name="say", kind="generation", metrics=["chrf"])
     assert not is_quick(spec)
     assert (num_resamples([spec, task()]), num_resamples([task()])) == (FEW, MANY)
     given, right = ([row[side] for row in GENERATED["words"]] for side in (0, 1))

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alter.evaluation import metric_of
-from alter.metrics import metric_traits
+from alter.metrics import bleu, metric_traits
 from alter.results import average
 from alter.tasks.spec import TaskSpec
 
@@ -51,7 +51,7 @@ class Answered:
 
 def is_quick(spec: TaskSpec) -> bool:
     """Whether a task's primary metric is computed from numbers that are found once."""
-    return any(spec.primary_metric in quick for quick in (ROW_MEANS, FROM_COUNTS, FROM_NUMBERS))
+    return spec.primary_metric == "bleu" or any(spec.primary_metric in quick for quick in (ROW_MEANS, FROM_COUNTS, FROM_NUMBERS))
 
 
 def num_resamples(specs: Sequence[TaskSpec]) -> int:
@@ -100,6 +100,9 @@ def scorer(answered: Answered) -> Callable[[Ints], float]:
     if name in FROM_NUMBERS:
         of_numbers, given_B, right_B = FROM_NUMBERS[name], np.array(given, np.float64), np.array(right, np.float64)
         return lambda drawn_B: 100 * of_numbers(given_B[drawn_B], right_B[drawn_B])
+    if name == "bleu":
+        counts_BK = np.array(bleu.row_counts(given, right))
+        return lambda drawn_B: 100 * bleu.from_counts(counts_BK[drawn_B].sum(0).tolist())
     return lambda drawn_B: metric_of(name, spec, [given[i] for i in drawn_B], [right[i] for i in drawn_B])
 
 

@@ -10,6 +10,7 @@ Korean), exponential smoothing. Rows may have unequally many references. Where n
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from alter.metrics._checks import References, Values, check_texts
@@ -27,6 +28,26 @@ def compute(predictions: Values, references: References, *, labels: Values | Non
     texts, several = check_texts("bleu", predictions, references)
     # exp(mean of logs) can come out a rounding above 100.
     return min(1.0, float(_bleu().corpus_score(texts, streams(several)).score) / 100)
+
+
+def row_counts(predictions: Values, references: References) -> list[list[int]]:
+    """Return of each row the n-grams that match (1 to 4 words), the n-grams, the words and the nearest reference's words: 10 numbers.
+
+    Raises:
+        TaskError: the rows do not fit together, or are not text.
+    """
+    texts, several = check_texts("bleu", predictions, references)
+    bleu = _bleu()
+    rows = [bleu.corpus_score([text], [[one] for one in right]) for text, right in zip(texts, several, strict=True)]
+    return [[*row.counts, *row.totals, row.sys_len, row.ref_len] for row in rows]
+
+
+def from_counts(counts: Sequence[int]) -> float:
+    """Return the corpus BLEU, 0 to 1, of rows whose `row_counts` sum to these."""
+    matches, ngrams, (words, reference_words) = list(counts[:4]), list(counts[4:8]), counts[8:]
+    bleu = _bleu()
+    score = bleu.compute_bleu(matches, ngrams, words, reference_words, smooth_method=bleu.smooth_method).score
+    return min(1.0, float(score) / 100)
 
 
 def signature(references: References) -> str:
