@@ -179,7 +179,7 @@ def test_ctrl_c_stops_with_a_word_and_resume_finishes(alter: Alter, toy: Path) -
     recipe, folder = toy / "recipe.yaml", toy / "new"
     long = [
         "stages.stage1.num_train_epochs=100",
-        "stages.stage1.max_steps=200",
+        "stages.stage1.max_steps=400",
         "stages.stage1.eval_steps=20",
         "train.save_steps=1",
     ]
@@ -202,4 +202,4 @@ def test_ctrl_c_stops_with_a_word_and_resume_finishes(alter: Alter, toy: Path) -
     assert not (folder / "results.json").exists()
     outcome = alter.works("train", recipe, *long, "-o", folder, "--resume", "--json")
     assert "going on at step" in outcome.err
-    assert outcome.json["stages"]["stage1"]["steps"] == 200
+    assert outcome.json["stages"]["stage1"]["steps"] == 400

@@ -156,7 +156,7 @@ def test_the_lora_baselines_keep_the_recipe_s_own_lora_sites_and_rates() -> None
     assert (found.mta.adapter.r, found.mta.adapter.dropout, found.mta.sites) == (4, 0.2, "every-2")
     assert found.stages["stage1"].learning_rates.adapters == 0.02
     bottleneck = of("shared-lora", resolve({"mta": {"adapter": {"kind": "bottleneck", "r": 4}}}))
-    assert (bottleneck.mta.adapter.kind, bottleneck.mta.adapter.r) == ("lora", 16)
+    assert (bottleneck.mta.adapter.kind, bottleneck.mta.adapter.r) == ("lora", PRESETS["alter-lite"]["mta"]["adapter"]["r"])
 
 
 def test_a_matched_rank_keeps_the_scale() -> None:

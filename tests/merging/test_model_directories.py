@@ -262,7 +262,7 @@ def test_statistics_of_models_of_alter(full: list[Path], tmp_path: Path) -> None
             {"mta": {"adapter": {"r": 8}}},
             r"other: its mta.adapter.r is 8, and that of .*one is 4; a merged model has one for all",
         ),
-        ({"mta": {"adapter": {"lora_alpha": 8.0}}}, "its mta.adapter.lora_alpha is 8.0, and that of .*one is 16.0"),
+        ({"mta": {"adapter": {"lora_alpha": 4.0}}}, "its mta.adapter.lora_alpha is 4.0, and that of .*one is 8.0"),
         ({"mta": {"adapter": {"kind": "bottleneck"}}}, "its mta.adapter.kind is 'bottleneck', and that of .*one is 'lora'"),
         (
             {"mta": {"sites": "last"}},
