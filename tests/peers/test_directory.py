@@ -67,6 +67,8 @@ def test_xlora_takes_its_loras_along(name: str, tmp_path: Path) -> None:
     model = tmp_path / "run" / "model"
     assert {path.name for path in (model / "experts").iterdir()} == {"t0.x", "t1.x", "t2.x"}
     assert (model / "adapters/peft/adapter_model.safetensors").exists()
+    told = [path for path in model.rglob("*") if path.is_file() and str(tmp_path / "loras").encode() in path.read_bytes()]
+    assert not told, "what ships must not tell of the folders that it was trained from"
 
 
 def check_files_and_scores(run: Run, folder: Path) -> None:

@@ -27,7 +27,7 @@ def markdown(comparison: Comparison) -> str:
     parts += ["## Questions", differences_table(comparison.differences)] if comparison.differences else []
     parts += ["## What it cost", budget_table(comparison)]
     failed = [f"- {name}: {arm.failed}" for name, arm in comparison.arms.items() if arm.failed]
-    parts += ["## Failed", "\n".join(failed)] if failed else []
+    parts += ["## Without figures", "\n".join(failed)] if failed else []
     return "\n\n".join(parts) + "\n"
 
 

@@ -63,7 +63,9 @@ class Injected:
         """
         if not self.experts:
             return {FOLDER: (self.config, named_tensors(backbone, ADAPTER))}
-        found = {FOLDER: (self.config, xlora.named_tensors(backbone))}
+        config = copy.copy(self.config)
+        config.adapters = {name: f"experts/{name}" for name in self.experts}  # beside it, and not where they were trained
+        found = {FOLDER: (config, xlora.named_tensors(backbone))}
         for position, (name, config) in enumerate(self.experts.items()):
             found[f"experts/{name}"] = (config, named_tensors(backbone, inner(position)))
         return found
