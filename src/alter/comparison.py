@@ -41,13 +41,13 @@ class Budget(Settings):
     """What an arm of one seed cost."""
 
     trainable_parameters: int | None = None
-    """Parameters that training changed; of T models: of all of them together; of two stages: of either, each counted once."""
+    """Parameters that training changed; of T models: of all of them together; of two stages: of either, each counted once; of LoRAs weighed anew: with theirs."""
     total_parameters: int | None = None
     """Parameters of all models together; a base that stays as it is counts once."""
     steps: int | None = None
-    """Optimizer steps, those of a stage 1 that was taken from another arm included."""
+    """Optimizer steps, those of a stage 1, or of LoRAs, that were taken from another arm included."""
     seconds: float | None = None
-    """Wall-clock seconds of training and validation, those of a stage 1 that was taken from another arm included."""
+    """Wall-clock seconds of training and validation, those of a stage 1, or of LoRAs, that were taken from another arm included."""
     relative_time: float | None = None
     """`seconds` over those of the arm `multi-full` with the same seed: times of one machine and one session compare, bare times do not."""
     peak_memory_bytes: int | None = None

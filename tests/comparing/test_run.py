@@ -147,7 +147,12 @@ def test_the_page_has_every_arm_and_every_question(compared: Compared) -> None:
         assert f"\n| {name} | " in page or f"- {name}: " in page, name
     for one in compared.result.differences:
         assert one.question in page
-    assert page.index("## Test rows") < page.index("## Validation rows") < page.index("## Questions") < page.index("## Without figures")
+    assert (
+        page.index("## Test rows")
+        < page.index("## Validation rows")
+        < page.index("## Questions")
+        < page.index("## Without figures")
+    )
 
 
 def test_stage_1_of_the_table_is_the_one_that_was_built_on(compared: Compared) -> None:

@@ -192,12 +192,15 @@ def read(path: Path) -> list[str]:
 
 def test_what_peers_cost_counts_their_own_parameters(compared: tuple[Recipe, Path, Comparison]) -> None:
     _, folder, found = compared
-    budget = {name: found.arms[name].runs[0].budget for name in [*PEERS, "shared-lora"]}
+    budget = {name: found.arms[name].runs[0].budget for name in [*PEERS, "shared-lora", "single-lora"]}
     assert budget["peft-lora"].trainable_parameters == budget["shared-lora"].trainable_parameters
     assert budget["peft-lora"].steps == budget["shared-lora"].steps == 3
     heads = read_results(folder / "arms/peft-xlora/seed0/results.json").parameters["heads"]
-    assert budget["peft-xlora"].trainable_parameters == heads + 32 * 2 + 2, "the gate: a weight and a bias a LoRA"
-    assert budget["peft-arrow"].trainable_parameters is None, "nothing is trained"
+    loras, steps = budget["single-lora"].trainable_parameters or 0, budget["single-lora"].steps or 0
+    gate = heads + 32 * 2 + 2  # a weight and a bias a LoRA
+    assert budget["peft-xlora"].trainable_parameters == gate + loras, "the LoRAs that it weighs had to be trained"
+    assert budget["peft-xlora"].steps == 3 + steps
+    assert budget["peft-arrow"] == budget["single-lora"], "it trains nothing beyond the LoRAs"
     assert (budget["peft-poly"].stored_bytes or 0) > (budget["peft-xlora"].stored_bytes or 0) / 2
 
 

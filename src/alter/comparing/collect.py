@@ -78,6 +78,9 @@ def collect(
     runs = {
         arm.name: [_arm_run(seed, one, specs, folder) for seed, one in sorted(done.get(arm.name, {}).items())] for arm in arms
     }
+    for arm in arms:
+        if arm.loras is not None:
+            runs[arm.name] = _on_loras(runs[arm.name], runs.get(arm.loras, []))
     _relate_times(runs)
     comparison = Comparison(
         recipe=recipe.name,
@@ -181,6 +184,27 @@ def _budget(folders: Sequence[Path], found: Sequence[Results]) -> Budget:
         stored_bytes=on_disk + FLOAT * base,
         stage2_share=round(sum(second) / seconds, 4) if second and seconds else None,
     )
+
+
+def _on_loras(mine: Sequence[ArmRun], loras: Sequence[ArmRun]) -> list[ArmRun]:
+    """Add what the LoRAs cost to the arms that weigh them; an arm that trains nothing itself costs what they did."""
+    costs = {run.seed: run.budget for run in loras}
+    found = []
+    for run in mine:
+        theirs, own = costs.get(run.seed), run.budget
+        if theirs is not None and own.steps is None:
+            run = run.model_copy(update={"budget": theirs})
+        elif theirs is not None:
+            both = {
+                name: sum(getattr(one, name) or 0 for one in (own, theirs))
+                for name in ("trainable_parameters", "steps", "seconds")
+            }
+            peaks = [one.peak_memory_bytes for one in (own, theirs) if one.peak_memory_bytes is not None]
+            run = run.model_copy(
+                update={"budget": own.model_copy(update={**both, "peak_memory_bytes": max(peaks, default=None)})}
+            )
+        found.append(run)
+    return found
 
 
 def _trained_groups(recipe: Recipe) -> set[str]:
