@@ -41,7 +41,8 @@ class Budget(Settings):
     """What an arm of one seed cost."""
 
     trainable_parameters: int | None = None
-    """Parameters that training changed; of T models: of all of them together; of two stages: of either, each counted once; of LoRAs weighed anew: with theirs."""
+    """Parameters that training changed; of T models: of all of them together; of two stages: of either, each counted once;
+    LoRAs weighed anew count, too."""
     total_parameters: int | None = None
     """Parameters of all models together; a base that stays as it is counts once."""
     steps: int | None = None
