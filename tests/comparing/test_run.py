@@ -298,6 +298,10 @@ def test_further_arms_and_seeds_are_added_and_what_was_there_stays_in_the_file(c
     assert more.seeds == [0, 1]
     seeds = {name: [run.seed for run in arm.runs] for name, arm in more.arms.items()}
     assert (seeds["majority"], seeds["multi-full"], seeds["alter-lite"]) == ([0, 1], [0, 1], [0])
+    page = (copied / "compare.md").read_text(encoding="utf-8")
+    assert "| arm | seeds | average |" in page, "averages over other seeds do not compare"
+    assert "| majority | 0, 1 |" in page
+    assert "| alter-lite | 0 |" in page
     assert "narrow" not in more.arms, "an arm of one's own is known by its file only"
     assert more.arms["multi-full"].summary["test"].average.seeds == 2
     [difference] = [one for one in more.differences if one.against == "multi-full"]

@@ -143,6 +143,18 @@ def test_what_went_wrong_is_told_with_the_remedy_at_its_end_for_every_seed(tmp_p
     assert text.count("Lower the rates") == 2
 
 
+@pytest.mark.parametrize("fewer", [True, False])
+def test_arms_with_fewer_seeds_are_told(tmp_path: Path, compared: Compared, fewer: bool) -> None:
+    arm = compared[1].arms["majority"]
+    means = {
+        split: one.average.model_copy(update={"seeds": 1 if fewer else one.average.seeds}) for split, one in arm.summary.items()
+    }
+    summary = {split: one.model_copy(update={"average": means[split]}) for split, one in arm.summary.items()}
+    arms = {**compared[1].arms, "majority": arm.model_copy(update={"summary": summary})}
+    write_comparison(compared[1].model_copy(update={"arms": arms}), tmp_path)
+    assert ("Some have more seeds than others" in reading_of(gather([tmp_path]), "scores")) == fewer
+
+
 # budgets
 
 

@@ -72,11 +72,12 @@ def compare(
 
 def _show(comparison: Comparison) -> None:
     """Print the averages, what the arms cost, and the questions."""
-    from alter.comparing.tables import answer, millions, size
+    from alter.comparing.tables import answer, millions, seeds_apart, size
     from alter.comparison import mean_budget
     from alter.reporting.words import interval_text, number, spread_text
 
     split = "test" if any("test" in arm.summary for arm in comparison.arms.values()) else "validation"
+    seeds = seeds_apart(comparison, split)
     rows = []
     for name, arm in comparison.arms.items():
         summary = arm.summary.get(split)
@@ -86,6 +87,7 @@ def _show(comparison: Comparison) -> None:
         budget = mean_budget([run.budget for run in arm.runs])
         rows.append([
             name,
+            *([seeds[name]] if seeds else []),
             spread_text(validation.average if validation else None),
             spread_text(summary.average),
             spread_text(summary.delta_m, signed=True),
@@ -93,7 +95,7 @@ def _show(comparison: Comparison) -> None:
             number(budget.relative_time, 2),
             size(budget.stored_bytes),
         ])  # fmt: skip
-    columns = ["arm", "validation", split, "delta_m %", "trained", "time / multi-full", "stored"]
+    columns = ["arm", *(["seeds"] if seeds else []), "validation", split, "delta_m %", "trained", "time / multi-full", "stored"]
     console().print(table(f"{comparison.recipe}, {split} rows, seeds {', '.join(map(str, comparison.seeds))}", columns, rows))
     for one in comparison.differences:
         points = f"{number(one.difference, signed=True)} points, {interval_text(one.low, one.high)}"

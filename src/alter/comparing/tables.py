@@ -34,19 +34,28 @@ def markdown(comparison: Comparison) -> str:
 def scores_table(comparison: Comparison, split: str) -> str:
     """Return arms by tasks."""
     with_small = any(arm.summary[split].small for arm in comparison.arms.values() if split in arm.summary)
-    head = ["arm", "average", "delta_m", *(["small tasks"] if with_small else []), *comparison.tasks]
+    seeds = seeds_apart(comparison, split)
+    columns = [*(["seeds"] if seeds else []), "average", "delta_m", *(["small tasks"] if with_small else [])]
+    head = ["arm", *columns, *comparison.tasks]
     rows = []
     for name, arm in comparison.arms.items():
         summary = arm.summary.get(split)
         if summary is None:
             continue
         cells = [
+            *([seeds[name]] if seeds else []),
             spread_text(summary.average),
             spread_text(summary.delta_m, signed=True),
             *([spread_text(summary.small)] if with_small else []),
         ]
         rows.append([name, *cells, *(spread_text(summary.tasks.get(task)) for task in comparison.tasks)])
     return _table(head, rows)
+
+
+def seeds_apart(comparison: Comparison, split: str) -> dict[str, str]:
+    """Return arm -> its seeds where arms have different ones, so that averages do not compare down the column; else nothing."""
+    seeds = {name: ", ".join(str(run.seed) for run in arm.runs if split in run.splits) for name, arm in comparison.arms.items()}
+    return seeds if len({found for found in seeds.values() if found}) > 1 else {}
 
 
 def _two_stages(comparison: Comparison) -> list[str]:

@@ -84,6 +84,10 @@ def _reading(part: Part, split: str) -> list[str]:
         sentences.append(_wins(part, split, columns))
     gained = [(arm.name, summary.delta_m) for arm in part.close if (summary := arm.splits.get(split)) is not None]
     sentences += [_gain(name, gain) for name, gain in gained if gain is not None and math.isfinite(gain.mean)]
+    if len({one.splits[split].average.seeds for one in columns}) > 1:
+        sentences.append(
+            "Some have more seeds than others, so averages do not quite compare; delta_m and the questions take the same seeds."
+        )
     averaged_over = {tuple(sorted(column.splits[split].tasks)) for column in columns}
     if len(averaged_over) > 1:
         sentences.append("Not all of them have the same tasks, so their averages do not compare.")
