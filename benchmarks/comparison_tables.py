@@ -39,7 +39,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     comparison = read_comparison(parser.parse_args().folder)
     tables = [scores(comparison), differences_table(comparison.differences), stages_table(comparison), budget_table(comparison)]
-    print("\n\n".join(tables))
+    print("\n\n".join(tables).replace("\u00b1", "+-"))  # documents hold ASCII only
 
 
 if __name__ == "__main__":
