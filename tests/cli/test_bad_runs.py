@@ -190,6 +190,8 @@ def test_ctrl_c_stops_with_a_word_and_resume_finishes(alter: Alter, toy: Path) -
         text=True,
         env=environment(),
         start_new_session=True,
+        # Tests that a shell runs in the background inherit "ignore Ctrl-C", which Python then leaves as it is.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     deadline = time.monotonic() + 240
     while not list(folder.glob("checkpoints/stage1-*")) and time.monotonic() < deadline and process.poll() is None:
