@@ -93,9 +93,7 @@ def write_config(config: AlterConfig, folder: Path) -> None:
         del content["parts"]
     if config.peft is None:
         del content["peft"]
-    elif isinstance(
-        content["peft"].get("adapters"), dict
-    ):  # LoRAs that were weighed: where they lie here, not where they were trained
+    elif isinstance(content["peft"].get("adapters"), dict):  # X-LoRA's LoRAs: where they lie here, not where they were trained
         content["peft"]["adapters"] = {name: f"experts/{name}" for name in content["peft"]["adapters"]}
     write_json(content, folder / CONFIG)
 
