@@ -13,27 +13,25 @@ import numpy as np
 
 from alter.comparing.arms import Arm
 from alter.comparing.bootstrap import Answered, Floats, interval, num_resamples, resampled_averages
+from alter.comparing.budgets import on_loras, relate_times, run_budget, told_budget
 from alter.comparing.questions import questions
 from alter.comparing.statistics import small_tasks, summarise
 from alter.comparison import (
-    FLOAT,
     ArmResult,
     ArmRun,
-    Budget,
     ComparedTask,
     Comparison,
     Difference,
     StageScores,
-    base_size,
 )
 from alter.errors import CheckpointError
 from alter.evaluation import split_scores
-from alter.recipe import Recipe, load_recipe
+from alter.recipe import Recipe
 from alter.results import Results, SplitScores, read_results
 from alter.tasks.spec import TaskSpec
 from alter.training.prepare import Rows
 from alter.training.records import PREDICTIONS
-from alter.training.rundir import RECIPE, RESULTS
+from alter.training.rundir import RESULTS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,8 +78,8 @@ def collect(
     }
     for arm in arms:
         if arm.loras is not None:
-            runs[arm.name] = _on_loras(runs[arm.name], runs.get(arm.loras, []))
-    _relate_times(runs)
+            runs[arm.name] = on_loras(runs[arm.name], runs.get(arm.loras, []))
+    relate_times(runs)
     comparison = Comparison(
         recipe=recipe.name,
         model=recipe.model_name_or_path,
@@ -127,7 +125,7 @@ def _arm_run(seed: int, done: Done, specs: Mapping[str, TaskSpec], folder: Path)
         splits=splits,
         stages={} if alone is None else {stage: _stage_scores(alone, stage) for stage in alone.stages},
         released="" if alone is None else alone.released,
-        budget=_budget(done.folders, found) if done.trained else _told_budget(found[0]),
+        budget=run_budget(done.folders, found) if done.trained else told_budget(found[0]),
     )
 
 
@@ -143,90 +141,6 @@ def _joined(scores: Sequence[SplitScores], specs: Mapping[str, TaskSpec]) -> Spl
         return scores[0]
     tasks = {task: score for one in scores for task, score in one.tasks.items()}
     return split_scores({task: tasks[task] for task in specs if task in tasks}, specs)
-
-
-def _told_budget(results: Results) -> Budget:
-    """Return what another program says that its run cost; arms that were not trained have no stages."""
-    stages = list(results.stages.values())
-    return (
-        Budget(
-            trainable_parameters=sum(stage.trainable_parameters for stage in stages),
-            total_parameters=results.parameters.get("total"),
-            steps=sum(stage.steps for stage in stages),
-            seconds=round(sum(stage.seconds for stage in stages), 2),
-        )
-        if stages
-        else Budget()
-    )
-
-
-def _budget(folders: Sequence[Path], found: Sequence[Results]) -> Budget:
-    """Add up what the runs of an arm cost."""
-    recipes = [load_recipe(path / RECIPE) for path in folders]
-    stages = [stage for results in found for stage in results.stages.values()]
-    seconds = sum(stage.seconds for stage in stages)
-    second = [results.stages["stage2"].seconds for results in found if "stage2" in results.stages]
-    peaks = [stage.peak_memory_bytes for stage in stages if stage.peak_memory_bytes is not None]
-    trained = [
-        sum(results.parameters[group] for group in _trained_groups(recipe))
-        for recipe, results in zip(recipes, found, strict=True)
-    ]
-    on_disk = sum(file.stat().st_size for path in folders for file in (path / "model").rglob("*.safetensors"))
-    pairs = zip(folders, found, strict=True)
-    frozen = [base_size(results) for path, results in pairs if not (path / "model" / "backbone.safetensors").exists()]
-    base = max(frozen, default=0)  # all of them stand on the one base
-    return Budget(
-        trainable_parameters=sum(trained),
-        total_parameters=sum(results.parameters["total"] for results in found) - sum(frozen) + base,
-        steps=sum(stage.steps for stage in stages),
-        seconds=round(seconds, 2),
-        peak_memory_bytes=max(peaks) if peaks else None,
-        stored_bytes=on_disk + FLOAT * base,
-        stage2_share=round(sum(second) / seconds, 4) if second and seconds else None,
-    )
-
-
-def _on_loras(mine: Sequence[ArmRun], loras: Sequence[ArmRun]) -> list[ArmRun]:
-    """Add what the LoRAs cost to the arms that weigh them; an arm that trains nothing itself costs what they did."""
-    costs = {run.seed: run.budget for run in loras}
-    found = []
-    for run in mine:
-        theirs, own = costs.get(run.seed), run.budget
-        if theirs is not None and own.steps is None:
-            run = run.model_copy(update={"budget": theirs})
-        elif theirs is not None:
-            both = {
-                name: sum(getattr(one, name) or 0 for one in (own, theirs))
-                for name in ("trainable_parameters", "steps", "seconds")
-            }
-            peaks = [one.peak_memory_bytes for one in (own, theirs) if one.peak_memory_bytes is not None]
-            run = run.model_copy(
-                update={"budget": own.model_copy(update={**both, "peak_memory_bytes": max(peaks, default=None)})}
-            )
-        found.append(run)
-    return found
-
-
-def _trained_groups(recipe: Recipe) -> set[str]:
-    return {group for stage in recipe.stages.values() if stage.num_train_epochs > 0 for group in stage.trains}
-
-
-def _relate_times(runs: dict[str, list[ArmRun]]) -> None:
-    """Give every run its time over that of the arm `multi-full` with the same seed."""
-    reference = {run.seed: run.budget.seconds for run in runs.get("multi-full", [])}
-    for arm, found in runs.items():
-        runs[arm] = [
-            run
-            if run.budget.seconds is None or not reference.get(run.seed)
-            else run.model_copy(
-                update={
-                    "budget": run.budget.model_copy(
-                        update={"relative_time": round(run.budget.seconds / float(reference[run.seed] or 1), 3)}
-                    )
-                }
-            )
-            for run in found
-        ]
 
 
 def _differences(
