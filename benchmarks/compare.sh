@@ -7,8 +7,11 @@ set -eu
 out=$1; domains=$2; seeds=$3
 cd "$(dirname "$0")/.."
 python=${PYTHON:-python}
-encoder_arms="majority tfidf single-full single-lora multi-full shared-lora stage1 stage1-longer one-go alter alter-lite gate-linear-token gate-outputs zeroed-shared random-weights"
-writing_arms="majority tfidf single-full multi-full shared-lora stage1 stage1-longer one-go alter-lite alter zeroed-shared random-weights"
+# ARMS="peft-lora taps": these arms, and what they need, instead of those below; ARMS=all: all that say anything about the recipe.
+main_arms="majority untrained tfidf single-full multi-full shared-lora stage1 stage1-longer stage2-alone alter-lite"
+changed="zeroed-shared uniform-weights random-weights no-task wrong-task"
+encoder_arms="$main_arms $changed"
+writing_arms="$main_arms alter $changed"
 for domain in $domains; do
   case $domain in
     assistant) tasks="banking77 clinc150 hwu64 atis_intent"; cap=300; validation=100; test=400; arms=$encoder_arms; more="" ;;
@@ -23,11 +26,12 @@ for domain in $domains; do
   for task in $tasks; do
     set -- "$@" tasks.$task.cap=$cap tasks.$task.validation_cap=$validation tasks.$task.test_cap=$test
   done
+  own=""
   if [ -f benchmarks/compare/$domain.yaml ]; then
     set -- "$@" --arms-file benchmarks/compare/$domain.yaml
-    arms="$arms $(sed -n 's/^\([a-z0-9-]*\):.*/\1/p' benchmarks/compare/$domain.yaml)"
+    own="$(sed -n 's/^\([a-z0-9-]*\):.*/\1/p' benchmarks/compare/$domain.yaml)"
   fi
-  for arm in ${ARMS:-$arms}; do set -- "$@" --arm $arm; done
+  [ "${ARMS:-}" = all ] || for arm in ${ARMS:-$arms $own}; do set -- "$@" --arm $arm; done
   for seed in $seeds; do
     resume=""; [ -e "$out/$domain" ] && resume=--resume
     OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} "$python" -m alter compare "$@" --seed $seed --output-dir "$out/$domain" $resume

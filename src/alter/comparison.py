@@ -30,7 +30,7 @@ FLOAT = 4
 LEAST = 0.05
 """Points. A difference below it is shown as 0.0, so it is not told apart whatever its interval."""
 
-Verdict = Literal["better", "worse", "not told apart"]
+Verdict = Literal["better", "worse", "not told apart", "the same answers"]
 
 Family = Literal["yardstick", "per-task", "one-model", "alter", "stage2", "gate", "ablation", "peer", "own"]
 """What an arm is: no model to speak of, T models, one model without an MTA, the method, variants of its second stage, another gate on
@@ -109,7 +109,7 @@ class Summary(Settings):
     delta_m: Spread | None = None
     """Mean over tasks of 100 (score - s) / s, s the score of the arm `single-full` with the same seed; negative is worse."""
     left_out: list[str] = []
-    """Tasks that delta_m leaves out because s is below 1 percent, so that the quotient would be noise."""
+    """Tasks that delta_m leaves out, with all seeds, because s is below 1 percent with one, so that the quotient would be noise."""
     tasks: dict[str, Spread] = {}
     """By task."""
 
@@ -190,8 +190,13 @@ class Comparison(Settings):
 
 
 def verdict(one: Difference) -> Verdict:
-    """Return what a difference says: an answer only where its interval leaves zero out, all seeds agree and there is a digit to show."""
+    """Return what a difference says: an answer only where its interval leaves zero out, all seeds agree and there is a digit to show.
+
+    Arms that answer every row alike (two gates that both kept their common stage 1) leave nothing to tell apart.
+    """
     seeds = one.by_seed or [one.difference]
+    if one.low == one.high == 0 and not any(seeds):
+        return "the same answers"
     if abs(one.difference) < LEAST:
         return "not told apart"
     if one.low > 0 and all(value > 0 for value in seeds):

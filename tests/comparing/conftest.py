@@ -16,13 +16,16 @@ from alter.recipe import Recipe
 
 ASKED = [
     "majority",
+    "untrained",
     "single-full",
     "single-lora",
     "multi-full",
     "shared-lora",
     "alter-lite",
+    "stage2-alone",
     "gate-uniform",
     "zeroed-shared",
+    "no-task",
     "hot",
 ]
 HOT = {

@@ -12,7 +12,7 @@ from tests.generative.lm import logits, tokens, trained_lm, write
 from tests.generative.lm import rows_for as text_rows
 from tests.nn.equipped import IDS_BS, MASK_BS, NAMES, TASKS_B, equipped, hidden, randomise, weights_of
 
-from alter.comparing.ablate import ABLATIONS, random_weights, uniform_weights, wrong_task, zeroed_shared
+from alter.comparing.ablate import ABLATIONS, no_task, random_weights, uniform_weights, wrong_task, zeroed_shared
 from alter.model import MTAModel
 
 OUTPUTS = {"intent": 3, "urgency": 2, "mood": 4, "score": 1}
@@ -181,6 +181,23 @@ def test_the_wrong_task_is_the_next_one_for_everything_but_the_heads(kind: str, 
     assert torch.equal(found.logits, logits_BC)
     if gate != "uniform" or router == "selector":
         assert not torch.allclose(expected, before)
+
+
+# ---- no task's name ------------------------------------------------------------------------------------------------
+
+
+@every_kind
+@every_gate
+@pytest.mark.parametrize("router", ["selector", "gate"])
+def test_without_a_name_the_weights_are_the_mean_of_what_each_name_would_give(kind: str, gate: str, router: Any) -> None:
+    # Of the last site alone: what it reads does not depend on any weights.
+    settings = {**KINDS[kind], "gate": GATES[gate], "num_shared": 2, "sites": "last"}
+    model = trained(settings, router=router, tasks=OUTPUTS)
+    [site] = weights_of(model)
+    each = torch.stack([weights_of(model, task_ids=torch.full_like(TASKS_B, task))[site] for task in range(len(NAMES))])
+    no_task(model, seed=0)
+    torch.testing.assert_close(weights_of(model)[site], each.mean(0), **NOTHING)
+    assert gate == "uniform" or not torch.equal(each[0], each[1])
 
 
 # ---- any ablation --------------------------------------------------------------------------------------------------

@@ -175,6 +175,17 @@ def test_stage_1_alone_is_the_recipe_without_its_stage_2(recipe: Recipe) -> None
     assert longer.stages["stage1"].model_dump(exclude=same) == recipe.stages["stage1"].model_dump(exclude=same)
 
 
+def test_the_control_of_stage_2_trains_task_adapters_on_by_themselves_at_its_rates(recipe: Recipe) -> None:
+    found = of("stage2-alone", recipe)
+    assert ARM["stage2-alone"].base == "stage1"
+    assert found.stages["stage1"] == recipe.stages["stage1"]
+    stage, theirs = found.stages["stage2"], recipe.stages["stage2"]
+    assert (stage.router, set(stage.trains)) == ("selector", {"task_adapters", "heads"})
+    same = {"router", "trains"}
+    assert stage.model_dump(exclude=same) == theirs.model_dump(exclude=same)
+    assert (found.mta.num_shared, found.mta.selector, found.mta.adapter) == (0, recipe.mta.selector, recipe.mta.adapter)
+
+
 def test_one_go_trains_what_both_stages_train_under_the_gate(recipe: Recipe) -> None:
     found = of("one-go", recipe)
     [stage] = found.stages.values()

@@ -201,6 +201,10 @@ def test_a_yardstick_s_rows_say_both_texts_of_a_pair(tmp_path: Path) -> None:
         (-2.0, 0.0, [-1.0, -1.0], "not told apart"),
         (-2.0, -0.1, [-1.0, 0.0], "not told apart"),
         (0.01, 0.03, [0.02], "not told apart"),
+        (0.5, 2.0, [1.0], "yes (one seed)"),
+        (-2.0, -0.5, [-1.0], "no, worse (one seed)"),
+        (0.0, 0.0, [0.0, 0.0], "the same answers"),
+        (0.0, 0.0, [0.5, -0.5], "not told apart"),
         (float("nan"), float("nan"), [float("nan")], "not told apart"),
     ],
 )
@@ -209,13 +213,14 @@ def test_an_answer_needs_an_interval_without_zero_and_seeds_that_agree(
 ) -> None:
     mean = sum(by_seed) / len(by_seed)
     one = Difference(question="?", arm="a", against="b", split="test", difference=mean, low=low, high=high, by_seed=by_seed)
-    assert (answer(one), verdict(one)) == (said, {"yes": "better", "no, worse": "worse"}.get(said, said))
+    word = said.removesuffix(" (one seed)")
+    assert (answer(one), verdict(one)) == (said, {"yes": "better", "no, worse": "worse"}.get(word, word))
 
 
 def test_an_interval_that_is_none_has_no_sign() -> None:
     nan = float("nan")
     one = Difference(question="?", arm="a", against="b", split="test", difference=nan, low=nan, high=nan, by_seed=[nan])
-    assert differences_table([one]).splitlines()[-1] == "| ? | a - b | test | - | - | not told apart |"
+    assert differences_table([one]).splitlines()[-1] == "| ? | a - b | test | - | - | - | not told apart |"
 
 
 def test_a_run_of_a_second_stage_alone_has_no_line_stage_by_stage(compared: Compared) -> None:

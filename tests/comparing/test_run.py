@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from tests.cli.command import another_writer
 from tests.comparing.conftest import ASKED, HOT, Compared
 from tests.recipes import StopAt, StopError, changed, toy, toy_texts
@@ -18,15 +19,19 @@ from tests.recipes import StopAt, StopError, changed, toy, toy_texts
 import alter.comparing.run
 import alter.results
 import alter.tensors
+from alter.backbones._codec import codec_for
+from alter.backbones._load import load_base
 from alter.comparing.arms import choose, own_arms
 from alter.comparing.bootstrap import scorer
 from alter.comparing.collect import Done, answered_by
 from alter.comparing.run import compare
 from alter.comparison import Comparison, read_comparison
 from alter.errors import CheckpointError, ConfigError, TrainingError
+from alter.evaluation import evaluate
+from alter.model import MTAModel
 from alter.recipe import Recipe, load_recipe
 from alter.training.observer import Silent
-from alter.training.prepare import read_rows
+from alter.training.prepare import eval_sets, read_rows
 from alter.training.run import train
 
 
@@ -50,8 +55,8 @@ def go(recipe: Recipe, folder: Path, arms: list[str], **more: Any) -> Comparison
 def test_the_file_says_what_was_returned(compared: Compared) -> None:
     assert read_comparison(compared.folder).model_dump_json() == compared.result.model_dump_json()
     assert list(compared.result.arms) == [
-        "majority", "single-full", "single-lora", "multi-full", "shared-lora", "stage1", "alter-lite", "gate-uniform",
-        "zeroed-shared", "hot",
+        "majority", "untrained", "single-full", "single-lora", "multi-full", "shared-lora", "stage1", "stage2-alone", "alter-lite",
+        "gate-uniform", "zeroed-shared", "no-task", "hot",
     ]  # fmt: skip
     assert (compared.result.recipe, compared.result.preset, compared.result.seeds) == ("toy", "alter-lite", [0])
     assert {"alter", "torch", "processors"} <= compared.result.environment.keys()
@@ -65,7 +70,7 @@ def test_the_folder_holds_what_is_promised(compared: Compared) -> None:
     run = {"recipe.yaml", "results.json", "metrics.jsonl", "checkpoints", "model", "predictions", "gates.json"}
     for arm in ("multi-full/seed0", "stage1/seed0", "single-full/seed0/mood", "single-lora/seed0/stars", "alter-lite/seed0"):
         assert {path.name for path in (arms / arm).iterdir() if not path.name.startswith(".")} == run, arm
-    for arm in ("majority/seed0", "zeroed-shared/seed0"):
+    for arm in ("majority/seed0", "untrained/seed0", "zeroed-shared/seed0"):
         assert {path.name for path in (arms / arm).iterdir()} == {"results.json", "predictions"}, arm
     assert [path.name for path in compared.folder.rglob(".*") if path.name != ".lock"] == []
 
@@ -109,9 +114,25 @@ def test_folders_are_where_an_arm_s_runs_are(compared: Compared) -> None:
     assert found["zeroed-shared"] == ["arms/alter-lite/seed0"], "the run whose model was changed"
 
 
+def test_the_untrained_arm_is_the_base_with_the_heads_that_training_begins_with(compared: Compared) -> None:
+    recipe = compared.recipe
+    rows = read_rows(recipe)
+    base, tokenizer = load_base(recipe.model_name_or_path)
+    codec = codec_for(base, tokenizer, recipe, name=recipe.model_name_or_path, revision=None)
+    torch.manual_seed(recipe.seed)
+    torch.manual_seed(recipe.seed)
+    plain = recipe.mta.model_copy(update={"sites": "none", "num_shared": 0})
+    fresh = MTAModel(base, task_names=["mood", "stars"], settings=plain, num_outputs=[2, 1], heads=recipe.heads)
+    scores, _ = evaluate(fresh, eval_sets(rows, "test", codec=codec), codec=codec, batch_size=8)
+    [run] = compared.result.arms["untrained"].runs
+    assert run.splits["test"].tasks["mood"].metrics == pytest.approx(scores.tasks["mood"].metrics)
+    assert run.splits["test"].average == pytest.approx(scores.average, abs=1e-3)
+    assert (run.budget.steps, run.folders) == (None, [])
+
+
 def test_the_method_and_the_gates_stand_on_one_stage_1(compared: Compared) -> None:
     stage1 = compared.result.arms["stage1"].runs[0]
-    for name in ("alter-lite", "gate-uniform"):
+    for name in ("alter-lite", "gate-uniform", "stage2-alone"):
         [run] = compared.result.arms[name].runs
         assert run.stages["stage1"].validation == stage1.stages["stage1"].validation
         results = json.loads((compared.folder / run.folders[0] / "results.json").read_text())
@@ -132,7 +153,17 @@ def test_what_zeroed_shared_adapters_change_follows_from_the_method_s_own_model(
 
 def test_every_question_has_its_difference_and_an_interval_about_it(compared: Compared) -> None:
     asked = [(one.arm, one.against, one.split) for one in compared.result.differences]
-    against = ["single-full", "multi-full", "single-lora", "shared-lora", "stage1", "zeroed-shared", "gate-uniform"]
+    against = [
+        "single-full",
+        "multi-full",
+        "single-lora",
+        "shared-lora",
+        "stage1",
+        "stage2-alone",
+        "zeroed-shared",
+        "no-task",
+        "gate-uniform",
+    ]
     assert asked == [("alter-lite", other, "test") for other in against]
     for one in compared.result.differences:
         averages = [compared.result.arms[name].runs[0].splits["test"].average for name in (one.arm, one.against)]
@@ -180,7 +211,7 @@ def test_an_arm_that_diverges_is_noted_and_the_others_go_on(compared: Compared) 
         for line in compared.told
         if line.endswith(tuple(arm.title for arm in compared.result.arms.values()))
     ]
-    assert begun == [f"{number}/10" for number in range(1, 11)]
+    assert begun == [f"{number}/13" for number in range(1, 14)]
 
 
 def test_what_stands_on_an_arm_that_failed_fails_for_this_seed_and_no_other(
@@ -420,7 +451,7 @@ def test_models_that_write_are_compared_too(tmp_path: Path) -> None:
     content = toy_texts(tmp_path / "toy", tasks=["mood", "echo"], settings=settings).model_dump()
     content["tasks"][0]["decoding"] = "generate"  # after three steps most of what is written is no label
     recipe = Recipe.model_validate(content)
-    arms = ["majority", "tfidf", "multi-full", "shared-lora", "single-full", "alter-lite", "wrong-task"]
+    arms = ["majority", "untrained", "tfidf", "multi-full", "shared-lora", "single-full", "alter-lite", "no-task", "wrong-task"]
     found = go(recipe, tmp_path / "out", arms)
     assert {name: bool(arm.runs) for name, arm in found.arms.items()} == dict.fromkeys([*arms, "stage1"], True)
     assert (found.tasks["echo"].kind, found.tasks["echo"].metric) == ("generation", "rougeL")
@@ -431,7 +462,7 @@ def test_models_that_write_are_compared_too(tmp_path: Path) -> None:
     lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     assert "references" in lines[0]
     rows = read_rows(recipe)
-    for name in ("alter-lite", "wrong-task", "majority"):
+    for name in ("alter-lite", "wrong-task", "untrained", "majority"):
         scores = found.arms[name].runs[0].splits["test"].tasks
         assert scores["mood"].num_invalid > 0 or name == "majority"
         for spec in rows.specs:
@@ -443,6 +474,7 @@ def test_models_that_write_are_compared_too(tmp_path: Path) -> None:
         "multi-full",
         "shared-lora",
         "stage1",
+        "no-task",
         "wrong-task",
     }
 

@@ -112,9 +112,24 @@ def test_a_summary_by_hand() -> None:
     assert found.small is not None
     assert (found.small.mean, found.small.seeds) == (pytest.approx(45.0), 2)  # 40 and 50: the pair's mean
     assert found.delta_m is not None
-    assert found.delta_m.mean == pytest.approx(((20 + 0) / 2 + (0 + 100 + 100) / 3) / 2)
+    # `two` is next to nothing with seed 0, so it is left out with seed 1 as well: means over seeds are of the same tasks.
+    assert found.delta_m.mean == pytest.approx(((20 + 0) / 2 + (0 + 100) / 2) / 2)
     assert found.left_out == ["two"]
     assert {name: one.mean for name, one in found.tasks.items()} == {"big": 65.0, "one": 35.0, "two": 55.0}
+
+
+def test_a_task_is_left_out_of_arms_that_lack_the_seed_it_is_faint_with() -> None:
+    tasks = compared({"one": 100, "two": 200})
+    singles = {0: run(0, {"one": 50.0, "two": 40.0}), 1: run(1, {"one": 50.0, "two": 0.5}), 2: run(2, {"one": NAN, "two": 40.0})}
+    found = summarise([run(0, {"one": 60.0, "two": 80.0})], {0: singles[0], 1: singles[1]}, tasks, split="test", small=[])
+    assert found is not None
+    assert found.delta_m is not None
+    assert (found.delta_m.mean, found.left_out) == (pytest.approx(20.0), ["two"])
+    none = summarise([run(0, {"one": 60.0, "two": 80.0})], singles, tasks, split="test", small=[])
+    assert none is not None
+    assert none.delta_m is not None
+    assert math.isnan(none.delta_m.mean)
+    assert sorted(none.left_out) == ["one", "two"]
 
 
 def test_a_summary_without_single_task_models_has_no_delta_m() -> None:

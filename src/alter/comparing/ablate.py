@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from alter.model import MTAModel
-from alter.nn.gate_shape import GateInputs
+from alter.nn.gate_shape import GateInputs, kept_apart
 from alter.nn.mixing import Weights
 from alter.nn.mta import MTA
 
@@ -62,6 +62,38 @@ class Mistaken(nn.Module):
         return weights
 
 
+class Nameless(nn.Module):
+    """Another router that is told no task's name: it gives the mean of the weights that it would give for each.
+
+    Args:
+        inner: the router at work.
+        selector: the selector that it begins with, where it is a gate; it is told the same name.
+        num_tasks: T.
+        num_weighed: the adapters that it weighs: N, or N + M.
+    """
+
+    def __init__(self, inner: nn.Module, *, selector: nn.Module | None, num_tasks: int, num_weighed: int) -> None:
+        super().__init__()
+        self.inner = inner
+        self.selector = selector
+        self.num_tasks = num_tasks
+        self.num_weighed = num_weighed
+
+    def forward(self, inputs: GateInputs) -> Weights:
+        """Return the mean weights, dense, (B, E) or (B, S, E) with E = `num_weighed`."""
+        found = [self._weights_for(task, inputs) for task in range(self.num_tasks)]
+        return Weights(values=torch.stack(found).mean(0))
+
+    def _weights_for(self, task: int, inputs: GateInputs) -> torch.Tensor:
+        told = replace(inputs, task_ids_B=torch.full_like(inputs.task_ids_B, task))
+        if self.selector is not None:
+            with kept_apart(inputs.kept, f"selector, {task}:") as kept:
+                told = replace(told, selected=self.selector(replace(told, selected=None, kept=kept)))
+        with kept_apart(inputs.kept, f"{task}:") as kept:
+            weights: Weights = self.inner(replace(told, kept=kept))
+        return weights.dense(self.num_weighed)
+
+
 def zeroed_shared(model: MTAModel, *, seed: int) -> None:
     """Switch shared adapters off; task adapters keep their weights."""
     for mta in model.mtas:
@@ -90,6 +122,15 @@ def wrong_task(model: MTAModel, *, seed: int) -> None:
         mta.gate = Mistaken(mta.gate, num_tasks=mta.num_tasks)
 
 
+def no_task(model: MTAModel, *, seed: int) -> None:
+    """Tell selectors and gates no task's name: the mean of all tasks' weights; the heads know the right one."""
+    for mta in model.mtas:
+        by_gate = model.router == "gate"
+        inner, selector = (mta.gate, mta.selector) if by_gate else (mta.selector, None)
+        number = _num_weighed(model, mta)
+        _put(model, mta, Nameless(inner, selector=selector, num_tasks=mta.num_tasks, num_weighed=number))
+
+
 def _num_weighed(model: MTAModel, mta: MTA) -> int:
     return mta.num_adapters + (mta.num_shared if model.router == "gate" else 0)
 
@@ -107,6 +148,7 @@ ABLATIONS: dict[str, Callable[..., None]] = {
     "zeroed-shared": zeroed_shared,
     "uniform-weights": uniform_weights,
     "random-weights": random_weights,
+    "no-task": no_task,
     "wrong-task": wrong_task,
 }
 """Arm -> what it does to a loaded model, in place."""

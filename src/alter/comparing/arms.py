@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal
 
-from alter.comparing.changes import Settings, another_gate, informed, longer, lora, one_go, plain, preset, taps
+from alter.comparing.changes import Settings, alone, another_gate, informed, longer, lora, one_go, plain, preset, taps
 from alter.comparing.peers import peft_lora, peft_poly, peft_xlora
 from alter.comparison import Family
 from alter.config import dump_yaml, merge, parse
 from alter.errors import ConfigError, did_you_mean
 from alter.recipe import Recipe
 
-Kind = Literal["yardstick", "train", "per-task", "ablation", "routed", "outside"]
+Kind = Literal["yardstick", "untrained", "train", "per-task", "ablation", "routed", "outside"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,8 +26,8 @@ class Arm:
         name: as the tables have it.
         title: what it is, in a line.
         family: what kind of arm; see `alter.comparison.Family`.
-        kind: how it comes about: a yardstick, one run, one run a task, a change of a trained model, trained LoRAs weighed anew, or
-            another program's run.
+        kind: how it comes about: a yardstick, the base as it is, one run, one run a task, a change of a trained model, trained LoRAs
+            weighed anew, or another program's run.
         settings: recipe -> what is laid over it.
         base: the arm that this one needs: an ablation's model, or whose stage 1 is taken (`stage1_from`).
         yardstick: the name of a yardstick.
@@ -85,6 +85,7 @@ def _gate_arm(name: str, title: str, kind: str, **settings: Any) -> Arm:
 ARMS: tuple[Arm, ...] = (
     Arm(name="majority", title="the most frequent answer", family="yardstick", kind="yardstick", yardstick="majority"),
     Arm(name="tfidf", title="TF-IDF and a linear model", family="yardstick", kind="yardstick", yardstick="tfidf"),
+    Arm(name="untrained", title="the base as it is, heads untrained", family="yardstick", kind="untrained", settings=plain),
     Arm(
         name="single-full", title="one fine-tuned model a task", family="per-task", kind="per-task", settings=plain,
     ),
@@ -103,6 +104,10 @@ ARMS: tuple[Arm, ...] = (
     ),
     Arm(
         name="stage1-longer", title="stage 1 with the epochs of both stages", family="stage2", settings=longer, fits=has_stage2,
+    ),
+    Arm(
+        name="stage2-alone", title="stage 2 in which task adapters train on, nothing shared", family="stage2", base="stage1",
+        settings=alone, fits=has_stage2,
     ),
     Arm(name="one-go", title="what both stages train, under the gate, in one stage", family="stage2", settings=one_go, fits=has_stage2),
     Arm(name="alter", title="preset alter: FFN copies in the last block, all trains", family="alter", settings=preset("alter")),
@@ -130,6 +135,10 @@ ARMS: tuple[Arm, ...] = (
     ),
     Arm(
         name="random-weights", title="the method with random weights on all adapters", family="ablation", kind="ablation", fits=_several,
+    ),
+    Arm(
+        name="no-task", title="the method told no task's name: the mean of all tasks' weights", family="ablation", kind="ablation",
+        fits=_several,
     ),
     Arm(name="wrong-task", title="the method told another task's name", family="ablation", kind="ablation", fits=_several),
     Arm(name="peft-lora", title="peft's LoRA for all tasks, as large as the whole MTA", family="peer", needs="peft", settings=peft_lora),

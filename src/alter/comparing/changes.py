@@ -91,6 +91,13 @@ def longer(recipe: Recipe) -> Settings:
     return {"stages": {"stage1": budget(recipe), "stage2": None}}
 
 
+def alone(recipe: Recipe) -> Settings:
+    """Stage 2 in which nothing is shared: each task's adapters and head train on by themselves, at stage 2's rates."""
+    second = recipe.stages["stage2"]
+    stage = {"router": "selector", "trains": ["task_adapters", "heads"], "penalties": _without(second.penalties)}
+    return {"mta": {"num_shared": 0, "gate": _ONE_HOT}, "stages": {"stage2": stage}}
+
+
 def one_go(recipe: Recipe) -> Settings:
     """Everything that either stage trains, under the gate, from the beginning; at stage 1's rates, but for the gate's own."""
     first, second = recipe.stages["stage1"], recipe.stages["stage2"]

@@ -26,13 +26,15 @@ def questions(recipe: Recipe, arms: Collection[str]) -> list[Question]:
         asked += [
             ("Does stage 2 help?", method, "stage1"),
             ("Does stage 2 help more than as many epochs of stage 1?", method, "stage1-longer"),
+            ("Does stage 2 help more than task adapters that train on alone?", method, "stage2-alone"),
             ("Do two stages help more than one with everything in it?", method, "one-go"),
             ("Do shared adapters carry anything?", method, "zeroed-shared"),
         ]
     asked += [
         ("Do the learned weights carry anything, against equal ones?", method, "uniform-weights"),
         ("Do the learned weights carry anything, against random ones?", method, "random-weights"),
-        ("Does the task's name carry anything?", method, "wrong-task"),
+        ("Does the task's name carry anything, against none?", method, "no-task"),
+        ("Does the task's name carry anything, against another's?", method, "wrong-task"),
     ]
     asked += [
         (f"Is the recipe's gate better than {arm}?", method, arm)

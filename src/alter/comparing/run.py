@@ -5,7 +5,6 @@ recipe -> arms -> a run directory for each arm, seed (and task) -> compare.json,
 
 from __future__ import annotations
 
-import gc
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -29,6 +28,7 @@ from alter.comparison import NAME, Comparison, write_comparison
 from alter.errors import ConfigError, TrainingError
 from alter.recipe import Recipe, load_recipe
 from alter.results import Results, SplitScores, write_results, write_text
+from alter.training.equip import equip_base
 from alter.training.observer import Observer
 from alter.training.prepare import Rows, eval_sets, read_rows
 from alter.training.records import PREDICTIONS, score_and_record
@@ -146,6 +146,8 @@ class Comparing:
         folder = self._place(arm.name, seed)
         if arm.kind == "yardstick":
             self._yardstick(arm, seed, folder)
+        elif arm.kind == "untrained":
+            self._untrained(arm, seed, folder)
         elif arm.kind == "ablation":
             self._ablation(arm, seed, folder)
         elif arm.kind == "routed":
@@ -167,7 +169,6 @@ class Comparing:
         if begun and (source or arm.loras) is not None:  # it is in it already: where it came from may have been moved since
             before = load_recipe(folder / RECIPE)
             recipe = recipe.model_copy(update={"stage1_from": before.stage1_from, "peft": before.peft})
-        gc.collect()  # the model of the arm before would count as this one's memory
         train(recipe, output_dir=folder, resume=begun, observer=self.observer)
         drop_states(folder, keep=arm.name == "stage1")
 
@@ -208,6 +209,15 @@ class Comparing:
                 for task, records in tasks.items():
                     write_lines(folder / PREDICTIONS / split / f"{task}.jsonl", records)
             self._write_results(arm, seed, folder, found.splits)
+
+    def _untrained(self, arm: Arm, seed: int, folder: Path) -> None:
+        if not (folder / RESULTS).exists():
+            recipe, rows = arm_recipe(self.recipe, arm, seed=seed), self.rows_of(seed)
+            equipped = equip_base(recipe, rows)
+            model = equipped.model.eval()
+            model.router = "selector"
+            loaded = Loaded(config=equipped.config(model, recipe, rows), model=model, codec=equipped.codec, scales=rows.scales)
+            self._write_results(arm, seed, folder, self._score(loaded, seed, folder))
 
     def _ablation(self, arm: Arm, seed: int, folder: Path) -> None:
         trained = self._place(main_arm(self.recipe), seed)

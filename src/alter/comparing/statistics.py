@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from alter.comparison import ArmRun, ComparedTask, Spread, Summary
 from alter.results import SplitScores, average
@@ -20,17 +20,28 @@ def spread(values: Sequence[float]) -> Spread:
     return Spread(mean=statistics.fmean(values), sd=sd, seeds=len(values))
 
 
-def delta_m(scores: SplitScores, single: SplitScores) -> tuple[float, list[str]]:
+def next_to_nothing(singles: Iterable[SplitScores]) -> list[str]:
+    """Return the tasks whose single-task score is below `LEAST`, or no number, with any seed."""
+    found = {
+        task: None
+        for scores in singles
+        for task, one in scores.tasks.items()
+        if not (math.isfinite(one.score) and one.score >= LEAST)
+    }
+    return list(found)
+
+
+def delta_m(scores: SplitScores, single: SplitScores, *, without: Collection[str] = ()) -> tuple[float, list[str]]:
     """Return the mean relative gain over single-task models, in percent, and the tasks left out.
 
         delta_m = 1/T sum_t 100 (score_t - single_t) / single_t        (Maninis et al. 2019, arXiv 1904.08918; all metrics rise)
 
-    A task is left out where the single-task score is below `LEAST`; without any task left the gain is NaN.
+    A task is left out where the single-task score is below `LEAST`, and those of `without` are; without any task left the gain is NaN.
     """
     gains, left_out = [], []
     for task, score in scores.tasks.items():
         own = single.tasks[task].score
-        if math.isfinite(own) and own >= LEAST and math.isfinite(score.score):
+        if task not in without and math.isfinite(own) and own >= LEAST and math.isfinite(score.score):
             gains.append(100 * (score.score - own) / own)
         else:
             left_out.append(task)
@@ -59,12 +70,14 @@ def summarise(
     if not scored:
         return None
     groups = {name: task.group for name, task in tasks.items()}
+    # A task that comes and goes with the seed would make means over seeds of different tasks.
+    faint = next_to_nothing(run.splits[split] for run in singles.values() if split in run.splits)
     gains: list[float] = []
     left_out: list[str] = []
     for seed, scores in scored:
         single = singles.get(seed)
         if single is not None and split in single.splits:
-            gain, without = delta_m(scores, single.splits[split])
+            gain, without = delta_m(scores, single.splits[split], without=faint)
             gains.append(gain)
             left_out += [task for task in without if task not in left_out]
     mine = [task for task in small if task in scored[0][1].tasks]

@@ -8,7 +8,7 @@ from alter.comparing.statistics import spread as over_seeds
 from alter.comparison import Budget, Comparison, Difference, mean_budget, verdict
 from alter.reporting.words import NONE, interval_text, number, spread_text
 
-ANSWERS = {"better": "yes", "worse": "no, worse", "not told apart": "not told apart"}
+ANSWERS = {"better": "yes", "worse": "no, worse"}
 BOTH = {"stage1", "stage2"}
 
 
@@ -21,8 +21,11 @@ def markdown(comparison: Comparison) -> str:
         f"delta_m: mean relative gain over one fine-tuned model a task, in percent.",
     ]
     for split in ("test", "validation"):
-        if any(split in arm.summary for arm in comparison.arms.values()):
+        summaries = [arm.summary[split] for arm in comparison.arms.values() if split in arm.summary]
+        if summaries:
             parts += [f"## {split.capitalize()} rows", scores_table(comparison, split)]
+        if left_out := list(dict.fromkeys(task for summary in summaries for task in summary.left_out)):
+            parts.append(f"delta_m leaves out {', '.join(left_out)}: below 1 percent, or no number, with a seed.")
     parts += ["## Stage by stage", stages_table(comparison)] if _two_stages(comparison) else []
     parts += ["## Questions", differences_table(comparison.differences)] if comparison.differences else []
     parts += ["## What it cost", budget_table(comparison)]
@@ -75,9 +78,21 @@ def stages_table(comparison: Comparison) -> str:
         test = [
             [value for value in values if value is not None] for values in (first, [run.stages["stage2"].test for run in runs])
         ]
+        gains = (
+            [f"{number(two - one, signed=True)}" for one, two in zip(*test, strict=False)] if len(test[0]) == len(test[1]) else []
+        )
         kept = ", ".join(run.released for run in runs)
-        rows.append([name, *(spread_text(over_seeds(values)) if values else NONE for values in (*validation, *test)), kept])
-    head = ["arm", "stage 1, validation", "stage 2, validation", "stage 1, test", "stage 2, test", "kept"]
+        cells = [spread_text(over_seeds(values)) if values else NONE for values in (*validation, *test)]
+        rows.append([name, *cells, ", ".join(gains) or NONE, kept])
+    head = [
+        "arm",
+        "stage 1, validation",
+        "stage 2, validation",
+        "stage 1, test",
+        "stage 2, test",
+        "stage 2 - 1, test, by seed",
+        "kept",
+    ]
     return _table(head, rows)
 
 
@@ -89,17 +104,21 @@ def differences_table(differences: Sequence[Difference]) -> str:
             f"{one.arm} - {one.against}",
             one.split,
             number(one.difference, signed=True),
+            ", ".join(number(value, signed=True) for value in one.by_seed),
             interval_text(one.low, one.high),
             answer(one),
         ]
         for one in differences
     ]
-    return _table(["question", "arms", "rows", "points", "95 % interval over rows", "answer"], rows, left=3)
+    return _table(["question", "arms", "rows", "points", "by seed", "95 % interval over rows", "answer"], rows, left=3)
 
 
 def answer(one: Difference) -> str:
-    """Return the verdict on a difference as the answer to its question."""
-    return ANSWERS[verdict(one)]
+    """Return the verdict on a difference as the answer to its question; one seed is said to be one."""
+    found = verdict(one)
+    if found not in ANSWERS:
+        return found
+    return ANSWERS[found] if len(one.by_seed) > 1 else f"{ANSWERS[found]} (one seed)"
 
 
 def budget_table(comparison: Comparison) -> str:

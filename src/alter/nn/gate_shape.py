@@ -11,7 +11,8 @@ Shapes: B rows, S tokens, D site width, T tasks, N task adapters, M shared adapt
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -97,6 +98,17 @@ class GateInputs:
         if name not in self.kept:
             self.kept[name] = read()
         return self.kept[name]
+
+
+@contextlib.contextmanager
+def kept_apart(kept: dict[str, torch.Tensor] | None, tag: str) -> Iterator[dict[str, torch.Tensor] | None]:
+    """Lend what one of several routers at a site has kept of `GateInputs.kept`, and put back what it has kept then; None stays None."""
+    if kept is None:
+        yield None
+        return
+    own = {name.removeprefix(tag): value for name, value in kept.items() if name.startswith(tag)}
+    yield own
+    kept.update({f"{tag}{name}": value for name, value in own.items()})
 
 
 def owned_adapters(num_tasks: int, num_adapters: int, num_owned: int) -> torch.Tensor:

@@ -23,7 +23,7 @@ from torch import nn
 from torch.nn import functional
 
 from alter.mta_settings import GATES, PartSettings
-from alter.nn.gate_shape import GateInputs, GateShape
+from alter.nn.gate_shape import GateInputs, GateShape, kept_apart
 from alter.nn.mixing import Weights
 
 
@@ -88,20 +88,15 @@ class Parts(nn.Module):
             assert selected is not None
             return self._placed(position, selected)
         # What gates by row keep while text is written is each part's own.
-        tag = f"{position}:"
-        kept = None
-        if inputs.kept is not None:
-            kept = {name.removeprefix(tag): value for name, value in inputs.kept.items() if name.startswith(tag)}
-        own = replace(
-            inputs,
-            task_ids_B=torch.where(part_B == position, local_B, 0),
-            selected=selected,
-            outputs=lambda x_BSD, weights: inputs.outputs(x_BSD, self._placed(position, weights)),
-            kept=kept,
-        )
-        weights: Weights = self.members[position](own)
-        if inputs.kept is not None and kept is not None:
-            inputs.kept.update({f"{tag}{name}": value for name, value in kept.items()})
+        with kept_apart(inputs.kept, f"{position}:") as kept:
+            own = replace(
+                inputs,
+                task_ids_B=torch.where(part_B == position, local_B, 0),
+                selected=selected,
+                outputs=lambda x_BSD, weights: inputs.outputs(x_BSD, self._placed(position, weights)),
+                kept=kept,
+            )
+            weights: Weights = self.members[position](own)
         return self._placed(position, weights)
 
     def _selected(self, position: int, selected: Weights) -> Weights:

@@ -16,27 +16,21 @@ import torch
 import transformers
 from accelerate import PartialState
 
-from alter.backbones._codec import codec_for
-from alter.backbones._load import base_fingerprint, load_base
 from alter.checkpoint import Loaded, save_model
 from alter.errors import ConfigError
 from alter.evaluation import EvalSet, evaluate
 from alter.model import MTAModel
-from alter.model_config import AlterConfig, BaseInfo
 from alter.predict import Predictor, load
 from alter.recipe import Recipe, load_recipe
 from alter.results import Results, SplitScores, StageResult, read_results, write_results
 from alter.tensors import write_error
 from alter.training.adopt import check_fits
 from alter.training.card import model_card
+from alter.training.equip import equip_base
 from alter.training.observer import Many, Observer, Silent, TensorBoard
 from alter.training.precision import resolve_precision
 from alter.training.prepare import (
     Rows,
-    check_lengths,
-    check_packing,
-    check_targets,
-    check_tasks,
     encode_split,
     eval_sets,
     read_rows,
@@ -109,17 +103,8 @@ def train(
 
 def _train(recipe: Recipe, folder: Path, *, resume: bool, observer: Observer, state: PartialState) -> Results:
     rows = read_rows(recipe)
-    base, tokenizer = load_base(recipe.model_name_or_path, revision=recipe.revision)
-    codec = codec_for(base, tokenizer, recipe, name=recipe.model_name_or_path, revision=recipe.revision)
-    check_tasks(rows.specs, codec.kind)
-    check_lengths(codec, base)
-    check_targets(rows.specs, codec)
-    check_packing(recipe, codec.kind)
-    fingerprint = base_fingerprint(base)
-    torch.manual_seed(recipe.seed)
-    num_outputs = [1 if spec.kind == "regression" else len(spec.labels or []) for spec in rows.specs]
-    names = [spec.name for spec in rows.specs]
-    model = MTAModel(base, task_names=names, settings=recipe.mta, num_outputs=num_outputs, heads=recipe.heads, peft=recipe.peft)
+    equipped = equip_base(recipe, rows)
+    model, codec, fingerprint = equipped.model, equipped.codec, equipped.fingerprint
     validation = eval_sets(rows, "validation", codec=codec)
     batch_size = recipe.train.per_device_eval_batch_size
 
@@ -152,7 +137,7 @@ def _train(recipe: Recipe, folder: Path, *, resume: bool, observer: Observer, st
         gates[stage] = stage_gates(trainer.model, validation, codec=codec)
     trainer.restore(released)
     model = trainer.model
-    config = _config(recipe, rows, model, fingerprint, released)
+    config = equipped.config(model, recipe, rows)
     loaded = Loaded(config=config, model=model, codec=codec, scales=rows.scales)
     results = _results(recipe, rows, loaded, stages, released, folder=folder if state.is_main_process else None)
     if state.is_main_process:
@@ -235,28 +220,3 @@ def environment() -> dict[str, str]:
         "threads": str(torch.get_num_threads()),
     }
     return {**found, "device": torch.cuda.get_device_name(0)} if torch.cuda.is_available() else found
-
-
-def _config(recipe: Recipe, rows: Rows, model: MTAModel, fingerprint: str, released: str) -> AlterConfig:
-    trained = any("backbone" in stage.trains and stage.num_train_epochs > 0 for stage in recipe.stages.values())
-    return AlterConfig(
-        alter_version=__version__,
-        name=recipe.name,
-        base=BaseInfo(
-            name=recipe.model_name_or_path,
-            revision=recipe.revision,
-            model_type=str(model.backbone.config.model_type),
-            fingerprint=fingerprint,
-            trained=trained,
-        ),
-        preset=recipe.preset,
-        router=model.router,
-        max_length=recipe.max_length,
-        max_target_length=recipe.max_target_length,
-        prompt_separator=recipe.prompt_separator,
-        mta=recipe.mta,
-        peft=recipe.peft,
-        heads=recipe.heads,
-        tasks=rows.specs,
-        scales={task: (scale.mean, scale.std) for task, scale in rows.scales.items()},
-    )

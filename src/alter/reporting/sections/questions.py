@@ -12,11 +12,17 @@ from alter.reporting.sections._piece import Piece
 from alter.reporting.words import interval_text, number, number_cell, plain
 
 TITLE = "Plain answers"
-WORDS = ("better", "worse", "not told apart")
+WORDS = ("better", "worse", "not told apart", "the same answers", "no interval")
+TOLD_APART = ("better", "worse")
 
 
 def answer(one: Difference) -> str:
-    """Return the verdict on a difference, or that it has no interval."""
+    """Return the verdict on a difference, or that it has no interval; one seed is said to be one."""
+    found = _word(one)
+    return f"{found} (one seed)" if found in TOLD_APART and len(one.by_seed) == 1 else found
+
+
+def _word(one: Difference) -> str:
     return verdict(one) if math.isfinite(one.low) and math.isfinite(one.high) else "no interval"
 
 
@@ -24,8 +30,8 @@ def piece(part: Part) -> Piece | None:
     """Show what a comparison answers; None where it asks nothing."""
     if not part.differences:
         return Piece(reading=["No two arms of this comparison answer a question."]) if part.is_comparison else None
-    told = [answer(one) for one in part.differences]
-    counts = ", ".join(f"{told.count(word)} {word}" for word in WORDS if word in told) or "none with an interval"
+    told = [_word(one) for one in part.differences]
+    counts = ", ".join(f"{told.count(word)} {word}" for word in WORDS if word in told)
     reading = [f"{counted(len(told), 'question')}: {counts}.", *_clearest(part)]
     rows = [_row(one) for one in part.differences]
     columns = ["question", "answer", "arm", "against", "rows", "difference in points", "95 % interval", "by seed"]
@@ -34,7 +40,7 @@ def piece(part: Part) -> Piece | None:
 
 
 def _clearest(part: Part) -> list[str]:
-    apart = [one for one in part.differences if verdict(one) != "not told apart"]
+    apart = [one for one in part.differences if verdict(one) in TOLD_APART]
     if not apart:
         why = f"its interval holds zero, seeds disagree, it is below {LEAST} points, or it has no interval"
         return [f"No difference is told apart, each for one of these reasons: {why}."]
@@ -48,7 +54,7 @@ def _clearest(part: Part) -> list[str]:
 def _row(one: Difference) -> list[Cell]:
     return [
         Cell(one.question),
-        Cell(answer(one), is_best=verdict(one) != "not told apart"),
+        Cell(answer(one), is_best=verdict(one) in TOLD_APART),
         Cell(one.arm),
         Cell(one.against),
         Cell(one.split),

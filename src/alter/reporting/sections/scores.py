@@ -43,9 +43,11 @@ def _table(part: Part, split: str, columns: Sequence[Column]) -> Table:
         rows.append((f"average of tasks below {part.small_below:,} training rows", lambda summary: summary.small, False))
     if any(column.splits[split].delta_m is not None for column in columns):
         rows.append(("delta_m", lambda summary: summary.delta_m, True))
-    grid = [_cells([take(column.splits[split]) for column in columns], signed=signed) for _, take, signed in rows]
+    most = _most_seeds(columns, split)
+    grid = [_cells([take(column.splits[split]) for column in columns], signed=signed, seeds=most) for _, take, signed in rows]
     names, heads = [name for name, _, _ in rows], [column.name for column in columns]
-    best = "; the best in bold" if len(columns) > 1 else ""
+    fewer = any(column.splits[split].average.seeds < most for column in columns)
+    best = f"; the best{' of those with all seeds' if fewer else ''} in bold" if len(columns) > 1 else ""
     caption = f"Scores on {split} rows, in percent{_seeds(columns, split)}{best}"
     if len(columns) <= WIDE:
         table = [[Cell(name), *cells] for name, cells in zip(names, grid, strict=True)]
@@ -58,40 +60,58 @@ def _of_task(task: str) -> Callable[[Summary], Spread | None]:
     return lambda summary: summary.tasks.get(task)
 
 
-def _cells(spreads: Sequence[Spread | None], *, signed: bool) -> list[Cell]:
-    """Return one line of scores; every one that reads like the best is marked, if they are not all alike."""
-    shown = [None if one is None else number(one.mean) for one in spreads]
-    means = [one.mean for one in spreads if one is not None and math.isfinite(one.mean)]
-    best = number(max(means)) if means and len({text for text in shown if text is not None}) > 1 else None
-    return [
-        spread_cell(one, is_best=best is not None and text == best, signed=signed)
-        for one, text in zip(spreads, shown, strict=True)
-    ]
+def _most_seeds(columns: Sequence[Column], split: str) -> int:
+    return max(column.splits[split].average.seeds for column in columns)
+
+
+def _cells(spreads: Sequence[Spread | None], *, signed: bool, seeds: int) -> list[Cell]:
+    """Return one line of scores; every one that reads like the best is marked, if they are not all alike.
+
+    A score of fewer seeds than `seeds` is never marked: one lucky seed would beat a mean.
+    """
+    full = [one for one in spreads if one is not None and math.isfinite(one.mean) and one.seeds >= seeds]
+    shown = {number(one.mean) for one in spreads if one is not None}
+    best = number(max(one.mean for one in full)) if full and len(shown) > 1 else None
+    marked = [one in full and number(one.mean) == best for one in spreads]
+    return [spread_cell(one, is_best=is_best, signed=signed) for one, is_best in zip(spreads, marked, strict=True)]
 
 
 def _seeds(columns: Sequence[Column], split: str) -> str:
-    numbers = [column.splits[split].average.seeds for column in columns]
-    return f", mean and standard deviation over up to {max(numbers)} seeds" if max(numbers) > 1 else ""
+    most = _most_seeds(columns, split)
+    return f", mean and standard deviation over up to {most} seeds" if most > 1 else ""
 
 
 def _reading(part: Part, split: str) -> list[str]:
     columns = [one for one in columns_of(part, split) if math.isfinite(one.splits[split].average.mean)]
     if not columns:
         return [f"On {split} rows no average is a number: a task's score is missing."]
-    ranked = sorted(columns, key=lambda column: -column.splits[split].average.mean)
-    sentences = [_first(ranked, split)]
-    if len(columns) > 1 and len(part.tasks) > 1:
-        sentences.append(_wins(part, split, columns))
+    most = _most_seeds(columns, split)
+    alike = _alike([column for column in columns if column.splits[split].average.seeds == most], split)
+    sentences = [_first(sorted(alike, key=lambda column: -column.splits[split].average.mean), split)]
+    if len(alike) > 1 and len(part.tasks) > 1:
+        sentences.append(_wins(part, split, alike))
     gained = [(arm.name, summary.delta_m) for arm in part.close if (summary := arm.splits.get(split)) is not None]
     sentences += [_gain(name, gain) for name, gain in gained if gain is not None and math.isfinite(gain.mean)]
     if len({one.splits[split].average.seeds for one in columns}) > 1:
         sentences.append(
-            "Some have more seeds than others, so averages do not quite compare; delta_m and the questions take the same seeds."
+            f"Some have more seeds than others, so averages do not quite compare: the sentences before and the bold print look at those "
+            f"with {counted(most, 'seed')}; delta_m and the questions take the same seeds."
         )
     averaged_over = {tuple(sorted(column.splits[split].tasks)) for column in columns}
     if len(averaged_over) > 1:
         sentences.append("Not all of them have the same tasks, so their averages do not compare.")
     return sentences
+
+
+def _alike(columns: Sequence[Column], split: str) -> list[Column]:
+    """Return the columns, those that have all scores in common as one: arms that ended in the same model."""
+    found: dict[tuple[tuple[str, float], ...], list[Column]] = {}
+    for column in columns:
+        found.setdefault(tuple((task, one.mean) for task, one in column.splits[split].tasks.items()), []).append(column)
+    return [
+        Column(name=" = ".join(one.name for one in same), splits=same[0].splits) if len(same) > 1 else same[0]
+        for same in found.values()
+    ]
 
 
 def _first(ranked: Sequence[Column], split: str) -> str:
