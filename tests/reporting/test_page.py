@@ -9,6 +9,8 @@ import subprocess
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
+import matplotlib.pyplot as plt
+import numpy as np
 import pytest
 from tests.reporting.folders import write_run
 
@@ -153,3 +155,25 @@ def test_a_browser_shows_the_page_without_a_scroll_bar_below(page: str, tmp_path
     scroll_width, length = json.loads(title[1])
     assert scroll_width <= width
     assert length > 3000
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium here")
+def test_a_browser_shows_the_page_light_or_dark_as_the_reader_has_it(page: str, tmp_path: Path) -> None:
+    (tmp_path / "report.html").write_text(page, encoding="utf-8")
+    bright = {}
+    for scheme, number in (("dark", 0), ("light", 1)):
+        assert CHROMIUM is not None
+        picture = tmp_path / f"{scheme}.png"
+        subprocess.run(
+            [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
+             "--disable-component-update", "--disable-sync", f"--user-data-dir={tmp_path / 'profile'}", "--hide-scrollbars",
+             f"--blink-settings=preferredColorScheme={number}", "--window-size=1280,1600", f"--screenshot={picture}",
+             str(tmp_path / "report.html")],
+            capture_output=True, timeout=120, check=True, env={**os.environ, "HOME": str(tmp_path)},
+        )  # fmt: skip
+        pixels = plt.imread(picture)[..., :3].mean(-1)
+        bright[scheme] = float(np.median(pixels))
+        away = np.abs(pixels - bright[scheme])
+        assert (away > 0.5).mean() > 0.005, f"{scheme}: text stands out from its ground"
+    assert bright["light"] > 0.9
+    assert bright["dark"] < 0.25
