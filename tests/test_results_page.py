@@ -1,0 +1,42 @@
+"""docs/results.md: its tables of comparisons are what the files beside it say, cell by cell."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from alter.comparison import read_comparison
+
+ROOT = Path(__file__).resolve().parent.parent
+PROGRAM = ROOT / "benchmarks" / "comparison_tables.py"
+PAGE = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+DOMAINS = ("social", "nlu", "assistant", "generation")
+
+
+@pytest.fixture(scope="module")
+def program() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("comparison_tables", PROGRAM)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("domain", DOMAINS)
+def test_the_tables_of_a_domain_are_those_of_its_file(program: ModuleType, domain: str) -> None:
+    comparison = read_comparison(ROOT / "benchmarks" / "results" / "compare" / domain)
+    assert program.put(PAGE, domain, program.tables(comparison)) == PAGE, (
+        f"run: python benchmarks/comparison_tables.py benchmarks/results/compare/{domain} --into docs/results.md"
+    )
+
+
+def test_tables_go_into_their_own_place(program: ModuleType) -> None:
+    page = "a\n<!-- tables of x -->\n\nold\n\n<!-- end of tables -->\nb\n<!-- tables of y -->\n\n1\n\n<!-- end of tables -->\n"
+    found = program.put(page, "x", "| new |")
+    assert found == page.replace("old", "| new |")
+    with pytest.raises(SystemExit, match="tables of z"):
+        program.put(page, "z", "| new |")
