@@ -85,6 +85,9 @@ class StageSettings(Settings):
     """Validations per epoch, where eval_steps is not given; a short stage needs several to find its best step."""
     early_stopping_patience: int | None = pydantic.Field(default=None, ge=1)
     """Stop the stage after so many validations without a better average."""
+    adapter_dropout: float = pydantic.Field(default=0.0, ge=0, lt=1)
+    """Probability with which a row in training does without an adapter, so that others, and the base, learn to do without it; the weights
+    that stay are divided by one less it. For adapters that add to the base (not `ffn_clone`)."""
     penalties: dict[str, pydantic.NonNegativeFloat] = {}
     """Penalty on gate weights -> the factor at which it is added to the loss, e.g. `{mutual_information: 0.005}`; 0 is as good as
     none. `alter list penalties` names them."""

@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 import torch
 from tests.nn.equipped import IDS_BS, MASK_BS, NAMES, TASKS_B, base_model, equipped, hidden, randomise, site_inputs, weights_of
+from torch import nn
 
 from alter.errors import ConfigError
 from alter.mta_settings import ADAPTERS, GATES
 from alter.nn.gate_shape import keep_top, owned_adapters
+from alter.nn.mixing import Weights
 from alter.nn.tokens import mean_over_tokens
 
 N, M = len(NAMES), 2
@@ -374,3 +376,47 @@ def test_dropout_in_an_adapter_works_in_training_only() -> None:
         model.train()
         with torch.random.fork_rng(devices=[]):
             assert not torch.equal(hidden(model), hidden(model)), adapter
+
+
+@pytest.mark.parametrize("adapter", ["lora", "bottleneck"])
+@pytest.mark.parametrize("gate", [{"kind": "task", "over": "all"}, {"kind": "linear", "over": "all", "granularity": "token"}])
+def test_whole_adapters_are_dropped_in_training_only_and_the_mean_stays(adapter: str, gate: dict[str, Any]) -> None:
+    mta = {"adapter": {"kind": adapter, "r": 4}, "selector": {"kind": "selector"}, "gate": gate, "num_shared": 2, "sites": "last"}
+    model = randomise(equipped(mta, router="gate"), "task_adapters", "shared_adapters", "selector", "gate")
+    [site] = model.mtas
+    whole = hidden(model)
+    model.state.adapter_dropout = 0.25
+    assert torch.equal(hidden(model), whole), "in evaluation nothing is dropped"
+    model.train()
+    [full_BE] = weights_of(model).values()
+    dim = full_BE.dim()
+    seen = []
+    with torch.random.fork_rng(devices=[]):
+        for _ in range(2_000):
+            thinned = site._thinned(Weights(values=full_BE)).values
+            seen.append(thinned)
+    drawn = torch.stack(seen)
+    ratio = drawn / full_BE
+    assert torch.isclose(ratio, torch.zeros(()).double()).logical_or(torch.isclose(ratio, torch.tensor(4 / 3).double())).all()
+    torch.testing.assert_close(drawn.mean(0), full_BE, rtol=0.1, atol=0.02)
+    kept = ratio > 0
+    assert (kept.double().mean() - 0.75).abs() < 0.01
+    if dim == 3:
+        assert torch.equal(kept.all(2), kept.any(2)), "a row does without an adapter at all of its tokens"
+    with torch.random.fork_rng(devices=[]):
+        assert not torch.equal(hidden(model), hidden(model))
+
+
+def test_a_model_whose_every_adapter_is_dropped_is_its_base() -> None:
+    mta = {"adapter": {"kind": "lora", "r": 4}, "selector": {"kind": "one_hot"}}
+    model = randomise(equipped(mta), "task_adapters")
+    model.state.enabled = False
+    base = hidden(model)
+    model.state.enabled = True
+    assert not torch.allclose(hidden(model), base)
+    model.state.adapter_dropout = 1 - 1e-12
+    model.train()
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.eval()
+    torch.testing.assert_close(hidden(model), base)

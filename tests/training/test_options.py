@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 import torch
-from tests.recipes import changed, steps, toy, weights
+from tests.recipes import StopAt, StopError, changed, steps, toy, weights
 from tests.tiny import FAMILY_NAMES
 
+from alter.errors import ConfigError
 from alter.recipe import Recipe
 from alter.training.run import Run, train
 
@@ -88,6 +89,39 @@ def test_gradient_checkpointing_gives_the_same_run(tmp_path: Path, preset: str) 
 
 def test_gradient_checkpointing_learns_with_dropout(tmp_path: Path) -> None:
     assert_learned(train(learner(tmp_path, "ffn_clone", gradient_checkpointing=True), output_dir=tmp_path / "run"))
+
+
+def test_adapter_dropout_is_of_its_stage_alone_and_resumes_as_any_other_run(tmp_path: Path) -> None:
+    settings = {"stages": {"stage1": {"max_steps": 4, "adapter_dropout": 0.5}, "stage2": {"max_steps": 2}}}
+    recipe = toy(tmp_path, tasks=["mood", "stars"], settings=settings)
+    run = train(recipe, output_dir=tmp_path / "run")
+    without = train(changed(recipe, {"stages": {"stage1": {"adapter_dropout": 0.0}}}), output_dir=tmp_path / "without")
+    assert [line["loss"] for line in steps(run)][:4] != [line["loss"] for line in steps(without)][:4]
+    with pytest.raises(StopError):
+        train(recipe, output_dir=tmp_path / "again", observer=StopAt(2))
+    again = train(recipe, output_dir=tmp_path / "again", resume=True)
+    assert [line["loss"] for line in steps(again)] == [line["loss"] for line in steps(run)]
+    shared = changed(
+        recipe,
+        {"stages": {"stage1": {"adapter_dropout": 0.0}, "stage2": {"adapter_dropout": 0.0}}, "stage1_from": str(run.folder)},
+    )
+    second = train(shared, output_dir=tmp_path / "second")
+    mine, theirs = ([line["loss"] for line in steps(one) if line["stage"] == "stage2"] for one in (second, run))
+    assert mine == theirs, "stage 2 drops nothing"
+
+
+@pytest.mark.parametrize(
+    ("settings", "why"),
+    [
+        ({"mta": {"adapter": {"kind": "ffn_clone"}}}, "of kind ffn_clone, which stands in for the FFN"),
+        ({"mta": {"sites": "none", "num_shared": 0, "gate": {"kind": "one_hot"}}}, "it has no MTA"),
+    ],
+)
+def test_adapters_that_a_model_cannot_do_without_are_not_dropped(tmp_path: Path, settings: dict[str, Any], why: str) -> None:
+    stages = {"stage1": {"adapter_dropout": 0.1, "trains": ["heads"]}, "stage2": None}
+    recipe = toy(tmp_path, tasks=["mood"], settings={**settings, "stages": stages})
+    with pytest.raises(ConfigError, match=rf"stages.stage1.adapter_dropout is 0.1, .*{why}.*set it to 0"):
+        train(recipe, output_dir=tmp_path / "run")
 
 
 def test_tensorboard_files_appear_where_they_are_asked_for(tmp_path: Path) -> None:

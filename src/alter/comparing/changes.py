@@ -54,8 +54,8 @@ def plain(recipe: Recipe) -> Settings:
 
 def _stage(recipe: Recipe, trains: Sequence[str], *, rates: Settings) -> Settings:
     """One stage for all of the epochs, without penalties on weights that it has none of; models that write have no heads."""
-    off = _without(recipe.stages["stage1"].penalties)
-    return {"router": "selector", "trains": list(trains), "learning_rates": rates, "penalties": off, **budget(recipe)}
+    off = {"adapter_dropout": 0.0, "penalties": _without(recipe.stages["stage1"].penalties)}
+    return {"router": "selector", "trains": list(trains), "learning_rates": rates, **off, **budget(recipe)}
 
 
 def _without(penalties: Iterable[str]) -> dict[str, float]:

@@ -91,7 +91,7 @@ class MTA(nn.Module):
         """Return the output `y` of projection `position`, which read `x`, with the adapters' part in it."""
         x_BSD, y_BSO = self._rows(x), self._rows(y)
         if position == 0:
-            self._site_x, self._weights = x_BSD, self.weigh(x_BSD)
+            self._site_x, self._weights = x_BSD, self._thinned(self.weigh(x_BSD))
         if self._site_x is None or self._weights is None:
             raise ModelError(f"site {self.position}: the FFN's projections ran out of order; this model is not supported")
         try:
@@ -131,6 +131,15 @@ class MTA(nn.Module):
         if self.state.recording:
             self.state.recorded[self.position] = weights.dense(self.num_adapters + self.num_shared).detach()
         return weights
+
+    def _thinned(self, weights: Weights) -> Weights:
+        """Let each row in training do without an adapter now and then; the others' weights grow, so that their mean stays."""
+        share = self.state.adapter_dropout
+        if not self.training or share == 0:
+            return weights
+        values = weights.values  # (B, K) or (B, S, K): a row does without an adapter at all of its tokens
+        drawn = torch.rand(values.shape[0], *[1] * (values.dim() - 2), values.shape[-1], device=values.device)
+        return replace(weights, values=values * (drawn >= share) / (1 - share))
 
     def _gate_inputs(self, x_BSD: torch.Tensor) -> GateInputs:
         route = self.state.route

@@ -53,6 +53,7 @@ class RoutingState:
         kept_reads: (site position, selector or gate) -> what it read then, for mixtures that differ by token in part.
         encoder_BD: mean of the encoder's output, for the decoder's gates.
         num_rows: rows of the pass, for models that hand their FFNs all rows' tokens as one list.
+        adapter_dropout: probability with which a row in training does without an adapter.
     """
 
     route: Route | None = None
@@ -65,6 +66,7 @@ class RoutingState:
     kept_reads: dict[tuple[int, str], dict[str, torch.Tensor]] = field(default_factory=dict)
     encoder_BD: torch.Tensor | None = None
     num_rows: int = 0
+    adapter_dropout: float = 0.0
 
     def checkpoint_contexts(self) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
         """Return the two contexts that `torch.utils.checkpoint` enters for the pass and for its recomputation.

@@ -24,6 +24,7 @@ from alter.model import MTAModel
 from alter.recipe import Recipe, StageSettings, Trained
 from alter.results import StageResult
 from alter.training.adopt import adopt_stage1
+from alter.training.check_stage import check_stage
 from alter.training.kept import Kept
 from alter.training.memory import peak_memory, reset_peak_memory
 from alter.training.meter import Meter
@@ -119,13 +120,8 @@ class Trainer:
             raise ConfigError(
                 "every stage has num_train_epochs 0, so there is nothing to train; raise stages.stage1.num_train_epochs"
             )
-        groups = self.model.parameter_groups()
         for name, stage in stages.items():
-            if not any(groups[group] for group in stage.trains):
-                raise ConfigError(
-                    f"stages.{name}.trains is [{', '.join(stage.trains)}], and this model has no such parameters; add a group that has "
-                    f"some ({', '.join(group for group, members in groups.items() if members)}), or set stages.{name}.num_train_epochs: 0"
-                )
+            check_stage(self.model, name, stage)
         try:
             if self.kept.resumed is None:
                 for warning in about_cuts(self.recipe, self.rows):
@@ -158,6 +154,7 @@ class Trainer:
         if stage.router == "gate" and kept.resumed is None:
             self.model.start_gates()
         self.model.router = stage.router
+        self.model.state.adapter_dropout = stage.adapter_dropout
         optimizer = build_optimizer(self.model.parameter_groups(), stage.learning_rates, weight_decay=train.weight_decay)
         schedule = build_schedule(optimizer, stage, num_steps=num_steps)
         scopes = parameter_scopes(self.model, stage.router)
