@@ -14,24 +14,21 @@ from typing import Any
 from safetensors import SafetensorError
 
 from alter.backbones._load import load_base
-from alter.checkpoint import Loaded, load_model
-from alter.comparing.ablate import ABLATIONS
+from alter.checkpoint import Loaded
 from alter.comparing.arms import ARMS, OUTSIDE, Arm, arm_recipe, choose, has_stage2, main_arm
 from alter.comparing.borrowed import arrow, filled_in, fitting, lora_in, runs_of
 from alter.comparing.collect import Done, collect
-from alter.comparing.files import drop_states, guarded, write_lines
+from alter.comparing.files import drop_states, guarded
 from alter.comparing.kept import check_own, failures_before, seeds_of
 from alter.comparing.matched import matched_rank
+from alter.comparing.scored import ablated, score, untrained, yardstick
 from alter.comparing.tables import markdown
-from alter.comparing.yardsticks import SPLITS, fit_and_score
 from alter.comparison import NAME, Comparison, write_comparison
 from alter.errors import ConfigError, TrainingError
 from alter.recipe import Recipe, load_recipe
-from alter.results import Results, SplitScores, write_results, write_text
-from alter.training.equip import equip_base
+from alter.results import Results, write_results, write_text
 from alter.training.observer import Observer
-from alter.training.prepare import Rows, eval_sets, read_rows
-from alter.training.records import PREDICTIONS, score_and_record
+from alter.training.prepare import Rows, read_rows
 from alter.training.run import environment, train
 from alter.training.rundir import RECIPE, RESULTS, RunDirectory
 from alter.training.state import checkpoints_in
@@ -144,14 +141,9 @@ class Comparing:
 
     def _run(self, arm: Arm, seed: int) -> None:
         folder = self._place(arm.name, seed)
-        if arm.kind == "yardstick":
-            self._yardstick(arm, seed, folder)
-        elif arm.kind == "untrained":
-            self._untrained(arm, seed, folder)
-        elif arm.kind == "ablation":
-            self._ablation(arm, seed, folder)
-        elif arm.kind == "routed":
-            self._routed(arm, seed, folder)
+        if arm.kind in ("yardstick", "untrained", "ablation", "routed"):
+            if not (folder / RESULTS).exists():
+                self._only_score(arm, seed, folder)
         else:
             for task in self._tasks(arm):
                 self._train(arm, seed, folder if task is None else folder / task, task=task)
@@ -182,12 +174,6 @@ class Comparing:
         base, _ = load_base(self.recipe.model_name_or_path, revision=self.recipe.revision)
         return filled_in(arm.name, base, self.recipe, arm.settings(self.recipe)["peft"])
 
-    def _routed(self, arm: Arm, seed: int, folder: Path) -> None:
-        assert arm.loras is not None
-        if not (folder / RESULTS).exists():
-            loaded = arrow(self.recipe, runs_of(self._place(arm.loras, seed), self.recipe), seed=seed)
-            self._write_results(arm, seed, folder, self._score(loaded, seed, folder))
-
     def _matched_rank(self) -> int:
         if self._rank is None:
             base, _ = load_base(self.recipe.model_name_or_path, revision=self.recipe.revision)
@@ -200,47 +186,14 @@ class Comparing:
             self._rows = {seed: read_rows(self.recipe.model_copy(update={"seed": seed}))}
         return self._rows[seed]
 
-    def _yardstick(self, arm: Arm, seed: int, folder: Path) -> None:
-        assert arm.yardstick is not None
-        if not (folder / RESULTS).exists():
-            rows = self.rows_of(seed)
-            found = fit_and_score(rows, arm.yardstick, seed=seed)
-            for split, tasks in found.records.items():
-                for task, records in tasks.items():
-                    write_lines(folder / PREDICTIONS / split / f"{task}.jsonl", records)
-            self._write_results(arm, seed, folder, found.splits)
-
-    def _untrained(self, arm: Arm, seed: int, folder: Path) -> None:
-        if not (folder / RESULTS).exists():
-            recipe, rows = arm_recipe(self.recipe, arm, seed=seed), self.rows_of(seed)
-            equipped = equip_base(recipe, rows)
-            model = equipped.model.eval()
-            model.router = "selector"
-            loaded = Loaded(config=equipped.config(model, recipe, rows), model=model, codec=equipped.codec, scales=rows.scales)
-            self._write_results(arm, seed, folder, self._score(loaded, seed, folder))
-
-    def _ablation(self, arm: Arm, seed: int, folder: Path) -> None:
-        trained = self._place(main_arm(self.recipe), seed)
-        if not (trained / RESULTS).exists():
-            raise TrainingError(f"needs the arm {main_arm(self.recipe)} with this seed, which failed; see its message")
-        if not (folder / RESULTS).exists():
-            loaded = load_model(trained)
-            if arm.name == "zeroed-shared" and loaded.model.router != "gate":
-                raise TrainingError("the released stage is stage 1, which has no shared adapters")
-            ABLATIONS[arm.name](loaded.model, seed=seed)
-            self._write_results(arm, seed, folder, self._score(loaded, seed, folder))
-
-    def _score(self, loaded: Loaded, seed: int, folder: Path) -> dict[str, SplitScores]:
+    def _only_score(self, arm: Arm, seed: int, folder: Path) -> None:
+        """Score an arm that trains nothing, and write its results."""
         rows = self.rows_of(seed)
-        sets = {split: eval_sets(rows, split, codec=loaded.codec) for split in SPLITS}
-        batch_size = self.recipe.train.per_device_eval_batch_size
-        return {
-            split: score_and_record(loaded, rows, split, found, folder=folder, batch_size=batch_size)
-            for split, found in sets.items()
-            if any(one.features for one in found.values())
-        }
-
-    def _write_results(self, arm: Arm, seed: int, folder: Path, splits: dict[str, SplitScores]) -> None:
+        if arm.yardstick is not None:
+            splits = yardstick(arm.yardstick, rows, seed=seed, folder=folder)
+        else:
+            batch_size = self.recipe.train.per_device_eval_batch_size
+            splits = score(self._model_of(arm, seed, rows), rows, folder=folder, batch_size=batch_size)
         results = Results(
             recipe=f"{self.recipe.name}-{arm.name}",
             model=self.recipe.model_name_or_path,
@@ -249,6 +202,21 @@ class Comparing:
             environment=environment(),
         )
         guarded(folder / RESULTS, lambda: write_results(results, folder / RESULTS))
+
+    def _model_of(self, arm: Arm, seed: int, rows: Rows) -> Loaded:
+        """Return the model of an arm that trains nothing.
+
+        Raises:
+            TrainingError: the arm whose model it changes, or whose LoRAs it weighs, has failed.
+        """
+        if arm.kind == "untrained":
+            return untrained(arm_recipe(self.recipe, arm, seed=seed), rows)
+        if arm.loras is not None:
+            return arrow(self.recipe, runs_of(self._place(arm.loras, seed), self.recipe), seed=seed)
+        trained = self._place(main_arm(self.recipe), seed)
+        if not (trained / RESULTS).exists():
+            raise TrainingError(f"needs the arm {main_arm(self.recipe)} with this seed, which failed; see its message")
+        return ablated(arm.name, trained, seed=seed)
 
 
 def compare(
