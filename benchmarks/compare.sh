@@ -8,9 +8,9 @@ out=$1; domains=$2; seeds=$3
 cd "$(dirname "$0")/.."
 python=${PYTHON:-python}
 # ARMS="peft-lora taps": these arms, and what they need, instead of those below; ARMS=all: all that say anything about the recipe.
-main_arms="majority untrained tfidf single-full multi-full shared-lora stage1 stage1-longer stage2-alone alter-lite"
+main_arms="majority untrained tfidf single-full multi-full shared-lora stage1 stage1-longer alter-lite"
 changed="zeroed-shared uniform-weights random-weights no-task wrong-task"
-encoder_arms="$main_arms $changed"
+encoder_arms="$main_arms stage2-alone $changed"
 writing_arms="$main_arms alter $changed"
 for domain in $domains; do
   case $domain in

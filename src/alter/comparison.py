@@ -30,7 +30,7 @@ FLOAT = 4
 LEAST = 0.05
 """Points. A difference below it is shown as 0.0, so it is not told apart whatever its interval."""
 
-Verdict = Literal["better", "worse", "not told apart", "the same answers"]
+Verdict = Literal["better", "worse", "not told apart", "the same scores"]
 
 Family = Literal["yardstick", "per-task", "one-model", "alter", "stage2", "gate", "ablation", "peer", "own"]
 """What an arm is: no model to speak of, T models, one model without an MTA, the method, variants of its second stage, another gate on
@@ -192,11 +192,11 @@ class Comparison(Settings):
 def verdict(one: Difference) -> Verdict:
     """Return what a difference says: an answer only where its interval leaves zero out, all seeds agree and there is a digit to show.
 
-    Arms that answer every row alike (two gates that both kept their common stage 1) leave nothing to tell apart.
+    Arms that score the same however rows are drawn (two gates that both kept their common stage 1) leave nothing to tell apart.
     """
     seeds = one.by_seed or [one.difference]
     if one.low == one.high == 0 and not any(seeds):
-        return "the same answers"
+        return "the same scores"
     if abs(one.difference) < LEAST:
         return "not told apart"
     if one.low > 0 and all(value > 0 for value in seeds):

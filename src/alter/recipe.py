@@ -86,8 +86,9 @@ class StageSettings(Settings):
     early_stopping_patience: int | None = pydantic.Field(default=None, ge=1)
     """Stop the stage after so many validations without a better average."""
     adapter_dropout: float = pydantic.Field(default=0.0, ge=0, lt=1)
-    """Probability with which a row in training does without an adapter, so that others, and the base, learn to do without it; the weights
-    that stay are divided by one less it. For adapters that add to the base (not `ffn_clone`)."""
+    """Probability with which a row in training does without an adapter, drawn anew at every site, so that others, and the base, learn to do
+    without it; the weights that stay are divided by one less it. For adapters that add to the base (not `ffn_clone`). Penalties and
+    recorded weights are of all adapters."""
     penalties: dict[str, pydantic.NonNegativeFloat] = {}
     """Penalty on gate weights -> the factor at which it is added to the loss, e.g. `{mutual_information: 0.005}`; 0 is as good as
     none. `alter list penalties` names them."""
@@ -211,6 +212,12 @@ class Recipe(Settings):
                 raise ValueError(
                     f"stages.{name}.trains names 'selector', but router: gate does not use it: a gate of kind {self.mta.gate.kind} "
                     f"{'with over: all ' if self.mta.gate.kind in ('task', 'linear') else ''}replaces its weights; drop it"
+                )
+            if stage.adapter_dropout > 0 and (self.mta.sites == "none" or self.mta.adapter.kind == "ffn_clone"):
+                why = "mta.sites is none" if self.mta.sites == "none" else "adapters of kind ffn_clone stand in for the FFN"
+                raise ValueError(
+                    f"stages.{name}.adapter_dropout is {stage.adapter_dropout:g}, but {why}: there is nothing that a row could do without; "
+                    f"set it to 0"
                 )
             for penalty, factor in stage.penalties.items():
                 if factor > 0 and (problem := penalty_problem(penalty, stage, self.mta)):

@@ -16,9 +16,9 @@ from alter.comparing.arms import own_arms
 from alter.comparing.bootstrap import scorer
 from alter.comparing.collect import Done, answered_by
 from alter.comparing.run import compare
-from alter.comparing.tables import answer, differences_table, markdown, size
+from alter.comparing.tables import answer, differences_table, left_out, markdown, size, stages_table
 from alter.comparing.yardsticks import fit_and_score
-from alter.comparison import Budget, Difference, verdict
+from alter.comparison import ArmResult, ArmRun, Budget, Difference, StageScores, verdict
 from alter.errors import CheckpointError
 from alter.results import read_results
 from alter.tasks.spec import TaskSpec
@@ -203,7 +203,7 @@ def test_a_yardstick_s_rows_say_both_texts_of_a_pair(tmp_path: Path) -> None:
         (0.01, 0.03, [0.02], "not told apart"),
         (0.5, 2.0, [1.0], "yes (one seed)"),
         (-2.0, -0.5, [-1.0], "no, worse (one seed)"),
-        (0.0, 0.0, [0.0, 0.0], "the same answers"),
+        (0.0, 0.0, [0.0, 0.0], "the same scores"),
         (0.0, 0.0, [0.5, -0.5], "not told apart"),
         (float("nan"), float("nan"), [float("nan")], "not told apart"),
     ],
@@ -231,6 +231,33 @@ def test_a_run_of_a_second_stage_alone_has_no_line_stage_by_stage(compared: Comp
     table = page.split("## Stage by stage")[1].split("##")[0]
     assert "| alter-lite |" in table
     assert "| second |" not in table
+
+
+def test_what_a_second_stage_changed_is_paired_by_seed(compared: Compared) -> None:
+    [run] = compared.result.arms["alter-lite"].runs
+
+    def with_tests(seed: int, one: float | None, two: float | None) -> ArmRun:
+        stages = {"stage1": StageScores(validation=1.0, test=one), "stage2": StageScores(validation=1.0, test=two)}
+        return run.model_copy(update={"seed": seed, "stages": stages})
+
+    runs = [with_tests(0, 50.0, None), with_tests(1, None, 70.0), with_tests(2, 60.0, 61.0)]
+    arms = {"alter-lite": compared.result.arms["alter-lite"].model_copy(update={"runs": runs})}
+    line = stages_table(compared.result.model_copy(update={"arms": arms})).splitlines()[-1]
+    assert line.split(" | ")[5] == "-, -, +1.0"
+
+
+def test_what_delta_m_leaves_out_is_said_with_its_arm_where_it_is_one_s_alone(compared: Compared) -> None:
+    def with_left_out(name: str, tasks: list[str]) -> ArmResult:
+        arm = compared.result.arms[name]
+        summary = arm.summary["test"].model_copy(update={"left_out": tasks})
+        return arm.model_copy(update={"summary": {"test": summary}})
+
+    arms = {"alter-lite": with_left_out("alter-lite", ["mood"]), "multi-full": with_left_out("multi-full", ["mood", "stars"])}
+    comparison = compared.result.model_copy(update={"arms": arms})
+    assert left_out(comparison, "test") == [
+        "delta_m leaves out mood, stars (of multi-full): below 1 percent, or no number, with a seed."
+    ]
+    assert left_out(comparison, "validation") == []
 
 
 def test_bytes_in_words() -> None:

@@ -9,11 +9,13 @@ from pathlib import Path
 import pytest
 from tests.reporting.folders import blocks_of, figures_of, reading_of, scores, tables_of, write_run
 
-from alter.comparison import Comparison, Difference, write_comparison
+from alter.comparison import Comparison, Difference, Spread, Summary, write_comparison
+from alter.reporting.arms import Column
 from alter.reporting.blocks import Point
 from alter.reporting.run import gather
 from alter.reporting.sections.quality import front
 from alter.reporting.sections.questions import answer
+from alter.reporting.sections.scores import _alike, _cells
 from alter.results import SplitScores, StageResult
 
 Compared = tuple[Path, Comparison]
@@ -93,6 +95,34 @@ def test_delta_m_is_put_into_words(compared: Compared) -> None:
     )
 
 
+def spread(mean: float, seeds: int = 3) -> Spread:
+    return Spread(mean=mean, sd=math.nan, seeds=seeds)
+
+
+@pytest.mark.parametrize(
+    ("means", "able", "bold"),
+    [
+        ([50.0, 60.0, 59.96], [True, True, True], [False, True, True]),
+        ([50.0, 60.0, 70.0], [True, True, False], [False, True, False]),  # one lucky seed
+        ([60.0, 60.0, 70.0], [True, True, False], [False, False, False]),  # alike, and the third is no match for them
+        ([60.0, 60.0, math.nan], [True, True, True], [False, False, False]),
+        ([math.nan, 50.0, 40.0], [True, True, True], [False, True, False]),
+    ],
+)
+def test_the_best_is_bold_among_those_with_seeds_enough(means: list[float], able: list[bool], bold: list[bool]) -> None:
+    cells = _cells([spread(mean) for mean in means], able, signed=False)
+    assert [cell.is_best for cell in cells] == bold
+
+
+def test_columns_with_all_scores_in_common_count_once() -> None:
+    def column(name: str, a: float, b: float) -> Column:
+        tasks = {"a": spread(a), "b": spread(b)}
+        return Column(name=name, splits={"test": Summary(average=spread((a + b) / 2), tasks=tasks)})
+
+    found = _alike([column("one", 1.0, 2.0), column("two", 1.0, 2.0), column("three", 2.0, 1.0)], "test")
+    assert [one.name for one in found] == ["one = two", "three"]
+
+
 # plain answers
 
 
@@ -103,6 +133,13 @@ def test_a_difference_is_told_where_its_interval_leaves_out_zero(low: float, hig
     middle = -1.0 if high == -0.1 else 0.5
     one = Difference(question="?", arm="a", against="b", split="test", difference=middle, low=low, high=high)
     assert answer(one) == word
+
+
+def test_one_seed_and_equal_scores_are_said() -> None:
+    one = Difference(question="?", arm="a", against="b", split="test", difference=0.5, low=0.1, high=0.9, by_seed=[0.5])
+    assert answer(one) == "better (one seed)"
+    same = one.model_copy(update={"difference": 0.0, "low": 0.0, "high": 0.0, "by_seed": [0.0, 0.0]})
+    assert answer(same) == "the same scores"
 
 
 def test_a_difference_needs_all_seeds_and_a_digit() -> None:

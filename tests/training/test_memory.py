@@ -15,6 +15,7 @@ MB = 1_000_000
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="peaks of a process are read from /proc")
 def test_what_was_freed_before_is_not_counted() -> None:
+    reset_peak_memory(CPU)
     # Many small blocks, which malloc takes from its heap and keeps there after they are freed, with one at the end that is not.
     blocks = [bytearray(50_000) for _ in range(6_000)]
     last = bytearray(50_000)

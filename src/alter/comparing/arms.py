@@ -63,6 +63,14 @@ def _several(recipe: Recipe) -> bool:
     return len(recipe.tasks) > 1
 
 
+def _apart(recipe: Recipe) -> bool:
+    """Whether stage 1 gives each task an adapter that no other task has a part in."""
+    mta = recipe.mta
+    return (
+        mta.selector.kind in ("one_hot", "taps") and mta.selector.num_owned == 1 and mta.num_adapters in (None, len(recipe.tasks))
+    )
+
+
 def _another_gate(kind: str, **settings: Any) -> Callable[[Recipe], bool]:
     """Whether the recipe's own gate is another one (else the arm would be the method once more)."""
 
@@ -107,7 +115,7 @@ ARMS: tuple[Arm, ...] = (
     ),
     Arm(
         name="stage2-alone", title="stage 2 in which task adapters train on, nothing shared", family="stage2", base="stage1",
-        settings=alone, fits=has_stage2,
+        settings=alone, fits=lambda recipe: has_stage2(recipe) and _apart(recipe),
     ),
     Arm(name="one-go", title="what both stages train, under the gate, in one stage", family="stage2", settings=one_go, fits=has_stage2),
     Arm(name="alter", title="preset alter: FFN copies in the last block, all trains", family="alter", settings=preset("alter")),

@@ -5,6 +5,7 @@ recipe -> arms -> a run directory for each arm, seed (and task) -> compare.json,
 
 from __future__ import annotations
 
+import gc
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -161,6 +162,7 @@ class Comparing:
         if begun and (source or arm.loras) is not None:  # it is in it already: where it came from may have been moved since
             before = load_recipe(folder / RECIPE)
             recipe = recipe.model_copy(update={"stage1_from": before.stage1_from, "peft": before.peft})
+        gc.collect()  # optimizers lie in circles: the model of the arm before would stay beside this one's
         train(recipe, output_dir=folder, resume=begun, observer=self.observer)
         drop_states(folder, keep=arm.name == "stage1")
 

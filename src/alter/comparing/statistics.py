@@ -71,7 +71,10 @@ def summarise(
         return None
     groups = {name: task.group for name, task in tasks.items()}
     # A task that comes and goes with the seed would make means over seeds of different tasks.
-    faint = next_to_nothing(run.splits[split] for run in singles.values() if split in run.splits)
+    faint = {
+        *next_to_nothing(run.splits[split] for run in singles.values() if split in run.splits),
+        *(task for _, scores in scored for task, one in scores.tasks.items() if not math.isfinite(one.score)),
+    }
     gains: list[float] = []
     left_out: list[str] = []
     for seed, scores in scored:

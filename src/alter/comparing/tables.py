@@ -24,14 +24,25 @@ def markdown(comparison: Comparison) -> str:
         summaries = [arm.summary[split] for arm in comparison.arms.values() if split in arm.summary]
         if summaries:
             parts += [f"## {split.capitalize()} rows", scores_table(comparison, split)]
-        if left_out := list(dict.fromkeys(task for summary in summaries for task in summary.left_out)):
-            parts.append(f"delta_m leaves out {', '.join(left_out)}: below 1 percent, or no number, with a seed.")
+        parts += left_out(comparison, split)
     parts += ["## Stage by stage", stages_table(comparison)] if _two_stages(comparison) else []
     parts += ["## Questions", differences_table(comparison.differences)] if comparison.differences else []
     parts += ["## What it cost", budget_table(comparison)]
     failed = [f"- {name}: {arm.failed}" for name, arm in comparison.arms.items() if arm.failed]
     parts += ["## Without figures", "\n".join(failed)] if failed else []
     return "\n\n".join(parts) + "\n"
+
+
+def left_out(comparison: Comparison, split: str) -> list[str]:
+    """Say which tasks delta_m leaves out, and of which arms where not of all; nothing where it leaves out none."""
+    summaries = {name: arm.summary[split] for name, arm in comparison.arms.items() if split in arm.summary}
+    of_task: dict[str, list[str]] = {}
+    for name, summary in summaries.items():
+        for task in summary.left_out:
+            of_task.setdefault(task, []).append(name)
+    with_gain = [name for name, summary in summaries.items() if summary.delta_m is not None]
+    told = [task if set(with_gain) <= set(arms) else f"{task} (of {', '.join(arms)})" for task, arms in of_task.items()]
+    return [f"delta_m leaves out {', '.join(told)}: below 1 percent, or no number, with a seed."] if told else []
 
 
 def scores_table(comparison: Comparison, split: str) -> str:
@@ -78,12 +89,10 @@ def stages_table(comparison: Comparison) -> str:
         test = [
             [value for value in values if value is not None] for values in (first, [run.stages["stage2"].test for run in runs])
         ]
-        gains = (
-            [f"{number(two - one, signed=True)}" for one, two in zip(*test, strict=False)] if len(test[0]) == len(test[1]) else []
-        )
+        gains = [_gain(one, run.stages["stage2"].test) for one, run in zip(first, runs, strict=True)]
         kept = ", ".join(run.released for run in runs)
         cells = [spread_text(over_seeds(values)) if values else NONE for values in (*validation, *test)]
-        rows.append([name, *cells, ", ".join(gains) or NONE, kept])
+        rows.append([name, *cells, ", ".join(gains), kept])
     head = [
         "arm",
         "stage 1, validation",
@@ -94,6 +103,10 @@ def stages_table(comparison: Comparison) -> str:
         "kept",
     ]
     return _table(head, rows)
+
+
+def _gain(one: float | None, two: float | None) -> str:
+    return NONE if one is None or two is None else number(two - one, signed=True)
 
 
 def differences_table(differences: Sequence[Difference]) -> str:
@@ -118,7 +131,7 @@ def answer(one: Difference) -> str:
     found = verdict(one)
     if found not in ANSWERS:
         return found
-    return ANSWERS[found] if len(one.by_seed) > 1 else f"{ANSWERS[found]} (one seed)"
+    return f"{ANSWERS[found]} (one seed)" if len(one.by_seed) == 1 else ANSWERS[found]
 
 
 def budget_table(comparison: Comparison) -> str:

@@ -20,10 +20,8 @@ def check_stage(model: MTAModel, name: str, stage: StageSettings) -> None:
             f"stages.{name}.trains is [{', '.join(stage.trains)}], and this model has no such parameters; add a group that has "
             f"some ({there}), or set stages.{name}.num_train_epochs: 0"
         )
-    if stage.adapter_dropout > 0 and (not model.mtas or any(mta.bank.replaced for mta in model.mtas)):
-        kind = model.settings.adapter.kind
-        why = f"a row without an adapter of kind {kind}, which stands in for the FFN, has none" if model.mtas else "it has no MTA"
+    if stage.adapter_dropout > 0 and any(mta.bank.replaced for mta in model.mtas):  # a kind of another package
         raise ConfigError(
-            f"stages.{name}.adapter_dropout is {stage.adapter_dropout:g}, and this model cannot do without adapters: {why}; set it to 0, "
-            f"or mta.adapter.kind to lora or bottleneck, which add to the base"
+            f"stages.{name}.adapter_dropout is {stage.adapter_dropout:g}, but adapters of kind {model.settings.adapter.kind} stand in for "
+            f"the FFN, so a row cannot do without one; set it to 0, or mta.adapter.kind to lora or bottleneck, which add to the base"
         )

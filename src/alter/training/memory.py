@@ -16,10 +16,10 @@ _STATUS = Path("/proc/self/status")
 
 def reset_peak_memory(device: torch.device) -> None:
     """Begin to measure anew; where the system does not allow it, the peak since the process began is what will be told."""
+    gc.collect()
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         return
-    gc.collect()
     # What an earlier model left is free, but glibc keeps it, and it would count as this one's.
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)

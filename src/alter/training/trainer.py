@@ -178,6 +178,7 @@ class Trainer:
             self.observer.stepped(name, kept.progress.step)
             self._report(name, plan, num_steps, optimizer, norm, meter)
             self._validate_and_save(stage, plan, num_steps, optimizer, meter, norm)
+        self.model.state.adapter_dropout = 0.0
         kept.finish_stage(count, peak=peak_memory(self.model.device))
         self.accelerator.free_memory()
         self.model = self.accelerator.unwrap_model(wrapped, keep_fp32_wrapper=False)

@@ -12,7 +12,7 @@ from alter.reporting.sections._piece import Piece
 from alter.reporting.words import interval_text, number, number_cell, plain
 
 TITLE = "Plain answers"
-WORDS = ("better", "worse", "not told apart", "the same answers", "no interval")
+WORDS = ("better", "worse", "not told apart", "the same scores", "no interval")
 TOLD_APART = ("better", "worse")
 
 
@@ -47,7 +47,7 @@ def _clearest(part: Part) -> list[str]:
     most = max(apart, key=lambda one: abs(one.difference))
     return [
         f"The largest difference told apart: {most.arm} is {verdict(most)} than {most.against} by {number(abs(most.difference))} points "
-        f"({interval_text(most.low, most.high)})."
+        f"({interval_text(most.low, most.high)}{'; one seed' if len(most.by_seed) == 1 else ''})."
     ]
 
 

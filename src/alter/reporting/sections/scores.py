@@ -27,7 +27,7 @@ def piece(part: Part) -> Piece:
         return Piece(reading=["No split was scored: there were neither validation nor test rows."])
     blocks: list[Block] = []
     for split in part.splits:
-        blocks.append(_table(part, split, columns_of(part, split)))
+        blocks.append(_table(part, split, columns_of(part, split), least=_least_seeds(part, split)))
     return Piece(reading=_reading(part, part.splits[0]), blocks=[*blocks, *_remarks(part)])
 
 
@@ -36,18 +36,18 @@ def columns_of(part: Part, split: str) -> list[Column]:
     return [column for arm in part.arms for column in arm.columns if split in column.splits]
 
 
-def _table(part: Part, split: str, columns: Sequence[Column]) -> Table:
+def _table(part: Part, split: str, columns: Sequence[Column], *, least: int) -> Table:
     rows: list[Row] = [(task, _of_task(task), False) for task in part.tasks]
     rows.append(("average", lambda summary: summary.average, False))
     if any(column.splits[split].small is not None for column in columns):
         rows.append((f"average of tasks below {part.small_below:,} training rows", lambda summary: summary.small, False))
     if any(column.splits[split].delta_m is not None for column in columns):
         rows.append(("delta_m", lambda summary: summary.delta_m, True))
-    most = _most_seeds(columns, split)
-    grid = [_cells([take(column.splits[split]) for column in columns], signed=signed, seeds=most) for _, take, signed in rows]
+    able = [column.splits[split].average.seeds >= least for column in columns]
+    grid = [_cells([take(column.splits[split]) for column in columns], able, signed=signed) for _, take, signed in rows]
     names, heads = [name for name, _, _ in rows], [column.name for column in columns]
-    fewer = any(column.splits[split].average.seeds < most for column in columns)
-    best = f"; the best{' of those with all seeds' if fewer else ''} in bold" if len(columns) > 1 else ""
+    among = "" if all(able) else f" of those with {counted(least, 'seed')} or more"
+    best = f"; the best{among} in bold" if len(columns) > 1 else ""
     caption = f"Scores on {split} rows, in percent{_seeds(columns, split)}{best}"
     if len(columns) <= WIDE:
         table = [[Cell(name), *cells] for name, cells in zip(names, grid, strict=True)]
@@ -60,24 +60,29 @@ def _of_task(task: str) -> Callable[[Summary], Spread | None]:
     return lambda summary: summary.tasks.get(task)
 
 
-def _most_seeds(columns: Sequence[Column], split: str) -> int:
-    return max(column.splits[split].average.seeds for column in columns)
+def _least_seeds(part: Part, split: str) -> int:
+    """Return the seeds that it takes to be called the best: those of the arm that is looked at closely. One lucky seed beats a mean."""
+    return min(
+        (column.splits[split].average.seeds for arm in part.close for column in arm.columns if split in column.splits), default=1
+    )
 
 
-def _cells(spreads: Sequence[Spread | None], *, signed: bool, seeds: int) -> list[Cell]:
-    """Return one line of scores; every one that reads like the best is marked, if they are not all alike.
-
-    A score of fewer seeds than `seeds` is never marked: one lucky seed would beat a mean.
-    """
-    full = [one for one in spreads if one is not None and math.isfinite(one.mean) and one.seeds >= seeds]
-    shown = {number(one.mean) for one in spreads if one is not None}
-    best = number(max(one.mean for one in full)) if full and len(shown) > 1 else None
-    marked = [one in full and number(one.mean) == best for one in spreads]
-    return [spread_cell(one, is_best=is_best, signed=signed) for one, is_best in zip(spreads, marked, strict=True)]
+def _cells(spreads: Sequence[Spread | None], able: Sequence[bool], *, signed: bool) -> list[Cell]:
+    """Return one line of scores; of those that may be the best every one that reads like it is marked, if they are not all alike."""
+    shown = [
+        number(one.mean) if may and one is not None and math.isfinite(one.mean) else None
+        for one, may in zip(spreads, able, strict=True)
+    ]
+    means = [one.mean for one, text in zip(spreads, shown, strict=True) if one is not None and text is not None]
+    best = number(max(means)) if means and len(set(shown) - {None}) > 1 else None
+    return [
+        spread_cell(one, is_best=best is not None and text == best, signed=signed)
+        for one, text in zip(spreads, shown, strict=True)
+    ]
 
 
 def _seeds(columns: Sequence[Column], split: str) -> str:
-    most = _most_seeds(columns, split)
+    most = max(column.splits[split].average.seeds for column in columns)
     return f", mean and standard deviation over up to {most} seeds" if most > 1 else ""
 
 
@@ -85,17 +90,17 @@ def _reading(part: Part, split: str) -> list[str]:
     columns = [one for one in columns_of(part, split) if math.isfinite(one.splits[split].average.mean)]
     if not columns:
         return [f"On {split} rows no average is a number: a task's score is missing."]
-    most = _most_seeds(columns, split)
-    alike = _alike([column for column in columns if column.splits[split].average.seeds == most], split)
-    sentences = [_first(sorted(alike, key=lambda column: -column.splits[split].average.mean), split)]
+    least = _least_seeds(part, split)
+    alike = _alike([column for column in columns if column.splits[split].average.seeds >= least], split)
+    sentences = [_first(sorted(alike, key=lambda column: -column.splits[split].average.mean), split)] if alike else []
     if len(alike) > 1 and len(part.tasks) > 1:
         sentences.append(_wins(part, split, alike))
     gained = [(arm.name, summary.delta_m) for arm in part.close if (summary := arm.splits.get(split)) is not None]
     sentences += [_gain(name, gain) for name, gain in gained if gain is not None and math.isfinite(gain.mean)]
     if len({one.splits[split].average.seeds for one in columns}) > 1:
         sentences.append(
-            f"Some have more seeds than others, so averages do not quite compare: the sentences before and the bold print look at those "
-            f"with {counted(most, 'seed')}; delta_m and the questions take the same seeds."
+            f"Some have more seeds than others, so averages do not quite compare: called the best are those with "
+            f"{counted(least, 'seed')} or more; delta_m and the questions take the same seeds."
         )
     averaged_over = {tuple(sorted(column.splits[split].tasks)) for column in columns}
     if len(averaged_over) > 1:
@@ -104,7 +109,7 @@ def _reading(part: Part, split: str) -> list[str]:
 
 
 def _alike(columns: Sequence[Column], split: str) -> list[Column]:
-    """Return the columns, those that have all scores in common as one: arms that ended in the same model."""
+    """Return the columns, those that have all scores in common as one: gates on one stage 1 that was released, for the most part."""
     found: dict[tuple[tuple[str, float], ...], list[Column]] = {}
     for column in columns:
         found.setdefault(tuple((task, one.mean) for task, one in column.splits[split].tasks.items()), []).append(column)
@@ -163,9 +168,10 @@ def _remarks(part: Part) -> list[Note]:
     for split in part.splits:
         for column in columns_of(part, split):
             if left_out := column.splits[split].left_out:
-                found.setdefault(f"Left out of delta_m on {split} rows, for a single-task score below 1 percent", {}).update(
-                    dict.fromkeys(left_out)
-                )
+                found.setdefault(
+                    f"Left out of delta_m on {split} rows, for a score below 1 percent, or none, with a seed",
+                    {},
+                ).update(dict.fromkeys(left_out))
     return [Note(f"{what}: {listed(list(where), most=MOST_REMARKS)}.") for what, where in found.items()]
 
 
