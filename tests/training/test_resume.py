@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from safetensors.torch import save_file
 from tests.recipes import StopAt, StopError, changed, journal, toy, train_in_child, weights
 from tests.tiny import save_tiny
@@ -145,6 +146,19 @@ def test_a_run_killed_at_random_moments_equals_one_that_never_stopped(tmp_path: 
 def test_a_second_start_in_an_unfinished_run_needs_resume(lite: Recipe, copy: Path) -> None:
     with pytest.raises(CheckpointError, match="holds an unfinished run; add --resume to go on with it"):
         train(lite, output_dir=copy)
+
+
+def test_a_recipe_of_an_earlier_version_lacks_settings_and_is_resumed_all_the_same(lite: Recipe, copy: Path) -> None:
+    saved = copy / "recipe.yaml"
+    content = yaml.safe_load(saved.read_text(encoding="utf-8"))
+    for stage in content["stages"].values():
+        assert stage.pop("adapter_dropout") == 0.0
+    saved.write_text(yaml.safe_dump(content), encoding="utf-8")
+    assert train(lite, output_dir=copy, resume=True).results.released
+    content["stages"]["stage1"]["no_setting"] = 1
+    saved.write_text(yaml.safe_dump(content), encoding="utf-8")
+    with pytest.raises(CheckpointError, match=r"other settings than this recipe \(.*stages\.stage1\.no_setting"):
+        train(lite, output_dir=copy, resume=True)
 
 
 def test_other_settings_are_named_and_refused(lite: Recipe, copy: Path) -> None:

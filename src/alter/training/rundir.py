@@ -11,8 +11,8 @@ from typing import Any
 
 import yaml
 
-from alter.config import dump_yaml, read_yaml
-from alter.errors import CheckpointError
+from alter.config import dump_yaml, parse, read_yaml
+from alter.errors import CheckpointError, ConfigError
 from alter.recipe import Recipe
 from alter.results import write_text
 from alter.tensors import write_error
@@ -138,12 +138,19 @@ class RunDirectory:
                 )
             state = "finished work" if self.finished else "an unfinished run"
             raise CheckpointError(f"{self.folder}: holds {state}; add --resume to go on with it, or choose another --output-dir")
-        changed = sorted(_differences(before, wanted))
+        changed = sorted(_differences(self._completed(before), wanted))
         if changed:
             raise CheckpointError(
                 f"{self.folder}: its run has other settings than this recipe ({', '.join(changed[:5])}); resume with the recipe it was "
                 f"started with ({saved}), or choose another --output-dir"
             )
+
+    def _completed(self, before: Any) -> Any:
+        """Return a saved recipe with the settings that it lacks, which later versions have: as they are by default, they change nothing."""
+        try:
+            return resolved(parse(type(self.recipe), before, where=str(self.folder / RECIPE)))
+        except ConfigError:  # of settings that there are no more: the comparison names them
+            return before
 
     def _nothing_to_resume(self) -> CheckpointError:
         return CheckpointError(
