@@ -183,11 +183,11 @@ def main() -> None:
     recipe = load_recipe(options.recipe, [*options.overrides, f"seed={options.seed}"])
     rows = read_rows(recipe)
     arms = options.arm or list(ARMS)
-    with tempfile.TemporaryDirectory() as made:
-        folder = Path(made)
-        export(recipe, rows, folder, arms=arms, fusion_rate=options.fusion_rate)
-        subprocess.run([options.python, str(PEER), str(folder)], check=True)
-        for arm in arms:
+    for arm in arms:  # one by one: what is finished is kept where the next one is broken off
+        with tempfile.TemporaryDirectory() as made:
+            folder = Path(made)
+            export(recipe, rows, folder, arms=[arm], fusion_rate=options.fusion_rate)
+            subprocess.run([options.python, str(PEER), str(folder)], check=True)
             found = score(recipe, rows, folder, arm, options.compared / "arms" / arm / f"seed{options.seed}")
             print(arm, {split: round(scores.average, 2) for split, scores in found.splits.items()})
 
