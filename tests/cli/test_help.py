@@ -103,6 +103,7 @@ prompt_separator
 revision
 seed
 stage1_from
+stages.*.adapter_dropout
 stages.*.early_stopping_patience
 stages.*.eval_steps
 stages.*.evals_per_epoch
