@@ -14,6 +14,7 @@ from pathlib import Path
 
 from alter.comparing.tables import budget_table, differences_table, scores_table, stages_table
 from alter.comparison import Comparison, read_comparison
+from alter.errors import CheckpointError
 
 
 def scores(comparison: Comparison) -> str:
@@ -57,7 +58,10 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--into", type=Path, metavar="DOCUMENT")
     given = parser.parse_args()
-    content = tables(read_comparison(given.folder))
+    try:
+        content = tables(read_comparison(given.folder))
+    except CheckpointError as error:
+        parser.error(str(error))
     if given.into is None:
         print(content)
     else:

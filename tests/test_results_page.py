@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+from tests.programs import load_program
 
 from alter.comparison import read_comparison
 
 ROOT = Path(__file__).resolve().parent.parent
-PROGRAM = ROOT / "benchmarks" / "comparison_tables.py"
 PAGE = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
 DOMAINS = ("social", "nlu", "assistant", "generation")
 
 
 @pytest.fixture(scope="module")
 def program() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("comparison_tables", PROGRAM)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_program("comparison_tables.py")
 
 
 @pytest.mark.parametrize("domain", DOMAINS)

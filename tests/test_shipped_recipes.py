@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import gzip
-import importlib.util
 import json
 import os
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+from tests.programs import load_program
 
 from alter.comparing.arms import arm_recipe, own_arms
 from alter.config import load_yaml
@@ -81,12 +81,7 @@ def test_the_arms_of_the_comparisons_fit_their_recipes(file: Path, monkeypatch: 
 
 @pytest.fixture
 def sweep() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("sweep", ROOT / "benchmarks" / "sweep.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_program("sweep.py")
 
 
 def test_held_out_rows_are_the_rest_of_the_capped_ones(sweep: ModuleType, tmp_path: Path) -> None:

@@ -81,6 +81,7 @@ def test_an_unknown_arm_gets_the_nearest_name(recipe: Recipe) -> None:
         ({}, ("mood",), "wrong-task", "one task"),
         ({}, ("mood",), "gate-task", "one task"),
         ({}, NAMES, "gate-task-shared", "the gate task anyway"),
+        ({"mta": {"num_adapters": 2}}, NAMES, "stage2-alone", "adapters that tasks have in common from stage 1 on"),
         ({"mta": {"num_shared": 0}}, NAMES, "zeroed-shared", "no shared adapters"),
         ({"mta": {"num_shared": 0}}, NAMES, "gate-outputs", "no shared adapters"),
     ],

@@ -120,7 +120,6 @@ def test_the_untrained_arm_is_the_base_with_the_heads_that_training_begins_with(
     base, tokenizer = load_base(recipe.model_name_or_path)
     codec = codec_for(base, tokenizer, recipe, name=recipe.model_name_or_path, revision=None)
     torch.manual_seed(recipe.seed)
-    torch.manual_seed(recipe.seed)
     plain = recipe.mta.model_copy(update={"sites": "none", "num_shared": 0})
     fresh = MTAModel(base, task_names=["mood", "stars"], settings=plain, num_outputs=[2, 1], heads=recipe.heads)
     scores, _ = evaluate(fresh, eval_sets(rows, "test", codec=codec), codec=codec, batch_size=8)

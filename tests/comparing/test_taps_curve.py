@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import sys
 from pathlib import Path
@@ -10,6 +9,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from tests.programs import load_program
 from tests.recipes import toy, write_recipe
 
 from alter.recipe import Recipe
@@ -20,12 +20,7 @@ PROGRAM = Path(__file__).resolve().parent.parent.parent / "benchmarks" / "taps_c
 
 @pytest.fixture(scope="module")
 def curve() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("taps_curve", PROGRAM)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_program("taps_curve.py")
 
 
 def run(curve: ModuleType, monkeypatch: pytest.MonkeyPatch, *arguments: object) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import sys
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 import pytest
 from tests.peers.given import METHODS
+from tests.programs import load_program
 from tests.recipes import toy, toy_texts
 
 from alter.comparing.arms import ARMS, OUTSIDE
@@ -24,12 +24,7 @@ PAGE = ROOT / "docs" / "how-to" / "peft-peers.md"
 
 
 def load(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, ROOT / "benchmarks" / "adapters_peer" / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_program(f"adapters_peer/{name}.py")
 
 
 @pytest.fixture(scope="module")

@@ -251,6 +251,8 @@ def _lacks(recipe: Recipe, arm: Arm) -> str:
         return "one task"
     if arm.family == "ablation" or (recipe.mta.num_shared == 0 and arm.name in ("gate-outputs", "gate-task-shared")):
         return "no shared adapters"
+    if arm.name == "stage2-alone":
+        return "adapters that tasks have in common from stage 1 on"
     return f"the gate {recipe.mta.gate.kind} anyway"
 
 
