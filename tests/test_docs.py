@@ -22,7 +22,8 @@ import alter
 from alter import errors
 from alter.backbones import FAMILIES
 from alter.backbones._find import family_of
-from alter.comparing.arms import ARMS, arm_recipe, own_arms
+from alter.comparing.arms import ARMS
+from alter.comparing.choice import arm_recipe, own_arms
 from alter.config import parse, read_yaml
 from alter.merging import MERGE_METHODS
 from alter.merging._method import method_of

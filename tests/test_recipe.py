@@ -167,7 +167,7 @@ def test_stage2_alone_is_refused() -> None:
         (["mta.sites=true"], "mta.sites: true and false are no numbers"),
         (
             ["mta.selector.kind=outputs"],
-            "mta.selector.kind is outputs, which weighs what a selector has mixed; allowed: linear, one_hot, ",
+            "mta.selector.kind is outputs, which weighs what a selector has mixed; allowed: adamix, linear, one_hot, ",
         ),
         (
             ["mta.gate.kind=selector"],

@@ -11,7 +11,7 @@ from types import ModuleType
 import pytest
 from tests.programs import load_program
 
-from alter.comparing.arms import arm_recipe, own_arms
+from alter.comparing.choice import arm_recipe, own_arms
 from alter.config import load_yaml
 from alter.errors import ConfigError
 from alter.presets import PRESETS

@@ -21,13 +21,13 @@ ALIKE = frozenset({"uniform", "task", "linear"})
 """Kinds that, as a selector, start with equal weights: adapters that start equal would stay equal under them."""
 COPIES = frozenset({"ffn_clone"})
 """Adapter kinds whose adapters start equal."""
-NO_TOP_K = frozenset({"one_hot", "uniform", "outputs", "taps", "table"})
-NO_TEMPERATURE = frozenset({"one_hot", "uniform", "task", "linear", "outputs", "taps", "table"})
-NO_SCORES = frozenset({"one_hot", "uniform", "selector", "task", "linear", "outputs", "table"})
+NO_TOP_K = frozenset({"adamix", "one_hot", "uniform", "outputs", "taps", "table"})
+NO_TEMPERATURE = frozenset({"adamix", "one_hot", "uniform", "task", "linear", "outputs", "taps", "table"})
+NO_SCORES = frozenset({"adamix", "one_hot", "uniform", "selector", "task", "linear", "outputs", "table"})
 """Kinds that read no `top_k`, no `temperature`, and no `threshold` and `start`."""
-TASK_LEVEL = ("one_hot", "selector", "table", "taps", "task", "uniform")
+TASK_LEVEL = ("adamix", "one_hot", "selector", "table", "taps", "task", "uniform")
 """Kinds whose weights depend on the task alone (of a gate over shared adapters: where its selector's do)."""
-UNMOVED = frozenset({"one_hot", "uniform", "taps"})
+UNMOVED = frozenset({"adamix", "one_hot", "uniform", "taps"})
 """Kinds whose weights no penalty on weights can move: they are fixed, or on and off."""
 
 
@@ -35,9 +35,10 @@ class AdapterSettings(Settings):
     """What every adapter is."""
 
     kind: str = "lora"
-    """`lora` (on the FFN's own projections), `bottleneck` (parallel to the FFN) or `ffn_clone` (a copy of the FFN)."""
+    """`lora` (on the FFN's own projections), `bottleneck` (parallel to the FFN), `merged_bottleneck` (the same, parameters mixed instead of
+    outputs) or `ffn_clone` (a copy of the FFN)."""
     r: int = pydantic.Field(default=16, ge=1)
-    """Rank (lora) or inner width (bottleneck); ffn_clone has the FFN's own width and reads neither r nor lora_alpha."""
+    """Rank (lora) or inner width (bottleneck, merged_bottleneck); ffn_clone has the FFN's own width and reads neither r nor lora_alpha."""
     lora_alpha: float = pydantic.Field(default=16.0, gt=0)
     """LoRA's scale is lora_alpha / r; the other kinds have scale 1."""
     dropout: float = pydantic.Field(default=0.0, ge=0, lt=1)
@@ -53,7 +54,7 @@ class GateSettings(Settings):
     """A selector (stage 1) or a gate (stage 2): how adapters are weighed."""
 
     kind: str
-    """`one_hot`, `uniform`, `selector`, `taps`, `table`, `task`, `linear` or `outputs`."""
+    """`one_hot`, `uniform`, `adamix`, `selector`, `taps`, `table`, `task`, `linear` or `outputs`."""
     temperature: float = pydantic.Field(default=1.0, gt=0)
     """Temperature of the softmax (kind selector; the other kinds have none, and refuse any but 1)."""
     own_logit: float | None = None

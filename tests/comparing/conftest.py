@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from tests.recipes import toy
 
-from alter.comparing.arms import own_arms
+from alter.comparing.choice import own_arms
 from alter.comparing.run import compare
 from alter.comparison import Comparison
 from alter.recipe import Recipe
@@ -24,6 +24,8 @@ ASKED = [
     "alter-lite",
     "stage2-alone",
     "gate-uniform",
+    "adamix",
+    "hyperformer",
     "zeroed-shared",
     "no-task",
     "hot",

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from alter.comparing.arms import ARMS, arm_recipe
+from alter.comparing.arms import ARMS
+from alter.comparing.choice import arm_recipe
 from alter.config import merge
 from alter.recipe import Recipe, resolve_recipe
 

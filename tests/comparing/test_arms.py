@@ -11,9 +11,10 @@ import pytest
 from tests.comparing.given import ARM, NAMES, OTHER, of, resolve
 from tests.tiny import tiny_lm, tiny_model
 
-from alter.comparing.arms import ARMS, has_stage2, main_arm
+from alter.comparing.arms import ARMS, has_stage2
 from alter.comparing.changes import FINE_TUNING, INFORMATION, SPARSITY
-from alter.comparing.matched import matched_rank
+from alter.comparing.choice import main_arm
+from alter.comparing.matched import matched_rank, matched_width
 from alter.model import equip
 from alter.mta_settings import GateSettings
 from alter.presets import PRESETS
@@ -237,6 +238,25 @@ def test_the_other_preset_inherits_nothing_from_this_one(preset: str) -> None:
     assert (found.heads, found.train.per_device_train_batch_size) == (given.heads, given.train.per_device_train_batch_size)
 
 
+def test_adamix_has_the_recipes_adapters_one_a_task_and_no_second_stage(recipe: Recipe) -> None:
+    found = of("adamix", recipe)
+    assert (found.mta.adapter, found.mta.sites) == (recipe.mta.adapter, recipe.mta.sites)
+    assert (found.mta.selector.kind, found.mta.num_adapters, found.mta.num_shared) == ("adamix", None, 0)
+    assert set(found.stages) == {"stage1"}
+    assert set(found.stages["stage1"].trains) == {*recipe.stages["stage1"].trains, "task_adapters"} - {"selector"}
+    assert found.stages["stage1"].num_train_epochs == sum(stage.num_train_epochs for stage in recipe.stages.values())
+
+
+def test_hyperformer_mixes_parameters_by_free_weights_where_the_loras_sit(recipe: Recipe) -> None:
+    found, like = of("hyperformer", recipe), of("single-lora", recipe)
+    assert (found.mta.adapter.kind, found.mta.selector.kind, found.mta.sites) == ("merged_bottleneck", "table", like.mta.sites)
+    assert set(found.stages) == {"stage1"}
+    assert set(found.stages["stage1"].trains) == {"task_adapters", "selector", "heads"}
+    rates, alike = found.stages["stage1"].learning_rates, like.stages["stage1"].learning_rates
+    assert (rates.adapters, rates.heads, rates.selector) == (alike.adapters, alike.heads, alike.adapters)
+    assert found.stages["stage1"].num_train_epochs == like.stages["stage1"].num_train_epochs
+
+
 GATES: dict[str, dict[str, Any]] = {
     "gate-task": {"kind": "task", "over": "all"},
     "gate-task-shared": {"kind": "task", "over": "shared"},
@@ -301,7 +321,7 @@ def test_an_arm_has_no_penalty_and_no_setting_that_it_does_not_read(name: str, s
     if ARM[name].fits(given):
         found = of(name, given)
         on = {stage: {key for key, factor in one.penalties.items() if factor} for stage, one in found.stages.items()}
-        if name in ("single-full", "multi-full", "single-lora", "shared-lora", "alter"):
+        if name in ("single-full", "multi-full", "single-lora", "shared-lora", "alter", "adamix", "hyperformer"):
             assert on in ({"stage1": set()}, {"stage1": set(), "stage2": set()})
         elif name == "taps":
             assert on == {"stage1": {"sparsity"}}
@@ -386,6 +406,23 @@ def test_one_lora_of_the_matched_rank_is_as_large_as_all_adapters_together(
     assert isinstance(rank, int)
     if kind == "lora":
         assert rank == 5 * ((num_adapters or 4) + 2)
+
+
+@pytest.mark.parametrize("kind", ADAPTERS)
+@pytest.mark.parametrize("base", ["bert", "t5", "llama"])
+def test_bottlenecks_of_the_matched_width_are_together_as_large_as_all_adapters(kind: str, base: str) -> None:
+    preset = "alter" if kind == "ffn_clone" else "alter-lite"
+    given = resolve(
+        {"mta": {**ADAPTERS[kind], "selector": {"kind": "one_hot", "temperature": 1.0, "num_owned": 1}}}, preset=preset
+    )
+
+    def fresh() -> Any:
+        return tiny_model(base) if base == "bert" else tiny_lm(base)
+
+    width = matched_width(fresh(), given)
+    each = [sizes(fresh(), of("hyperformer", given, rank=rank)) for rank in (width, width + 1)]
+    assert width > 1
+    assert abs(sizes(fresh(), given) - each[0]) <= (each[1] - each[0]) / 2
 
 
 def sizes(base: Any, recipe: Recipe) -> int:

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from tests.comparing.given import ARM, NAMES, OTHER, of, resolve
 
-from alter.comparing.arms import ARMS, arm_recipe, choose, own_arms
+from alter.comparing.arms import ARMS
+from alter.comparing.choice import arm_recipe, choose, own_arms
 from alter.comparing.questions import questions
 from alter.errors import ConfigError
 from alter.recipe import Recipe

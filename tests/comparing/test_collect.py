@@ -12,8 +12,8 @@ from tests.comparing.conftest import Compared
 from tests.recipes import toy
 
 from alter.backbones._load import load_base
-from alter.comparing.arms import own_arms
 from alter.comparing.bootstrap import scorer
+from alter.comparing.choice import own_arms
 from alter.comparing.collect import Done, answered_by
 from alter.comparing.run import compare
 from alter.comparing.tables import answer, differences_table, left_out, markdown, size, stages_table

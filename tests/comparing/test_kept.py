@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from tests.comparing.conftest import HOT, Compared
 
-from alter.comparing.arms import own_arms
+from alter.comparing.choice import own_arms
 from alter.comparing.run import compare
 from alter.errors import CheckpointError
 

@@ -21,8 +21,8 @@ import alter.results
 import alter.tensors
 from alter.backbones._codec import codec_for
 from alter.backbones._load import load_base
-from alter.comparing.arms import choose, own_arms
 from alter.comparing.bootstrap import scorer
+from alter.comparing.choice import choose, own_arms
 from alter.comparing.collect import Done, answered_by
 from alter.comparing.run import compare
 from alter.comparison import Comparison, read_comparison
@@ -56,7 +56,7 @@ def test_the_file_says_what_was_returned(compared: Compared) -> None:
     assert read_comparison(compared.folder).model_dump_json() == compared.result.model_dump_json()
     assert list(compared.result.arms) == [
         "majority", "untrained", "single-full", "single-lora", "multi-full", "shared-lora", "stage1", "stage2-alone", "alter-lite",
-        "gate-uniform", "zeroed-shared", "no-task", "hot",
+        "gate-uniform", "adamix", "hyperformer", "zeroed-shared", "no-task", "hot",
     ]  # fmt: skip
     assert (compared.result.recipe, compared.result.preset, compared.result.seeds) == ("toy", "alter-lite", [0])
     assert {"alter", "torch", "processors"} <= compared.result.environment.keys()
@@ -162,6 +162,8 @@ def test_every_question_has_its_difference_and_an_interval_about_it(compared: Co
         "zeroed-shared",
         "no-task",
         "gate-uniform",
+        "adamix",
+        "hyperformer",
     ]
     assert asked == [("alter-lite", other, "test") for other in against]
     for one in compared.result.differences:
@@ -210,7 +212,7 @@ def test_an_arm_that_diverges_is_noted_and_the_others_go_on(compared: Compared) 
         for line in compared.told
         if line.endswith(tuple(arm.title for arm in compared.result.arms.values()))
     ]
-    assert begun == [f"{number}/13" for number in range(1, 14)]
+    assert begun == [f"{number}/15" for number in range(1, 16)]
 
 
 def test_what_stands_on_an_arm_that_failed_fails_for_this_seed_and_no_other(

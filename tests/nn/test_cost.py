@@ -130,6 +130,9 @@ def test_arithmetic_of_one_hot_and_top_k_does_not_grow_with_the_number_of_tasks(
 ) -> None:
     mta = {"adapter": {"kind": adapter, "r": 4}, "selector": {"kind": "one_hot"}, router: settings}
     few, many = (flops(build(number, mta, router=router)) for number in (FEW, MANY))
+    if adapter == "merged_bottleneck" and settings.get("granularity") == "token":
+        assert many > few  # as its docstring says: no token has a matrix of its own, so all adapters read it
+        return
     assert many - few == 2 * (MANY - FEW) * logits * NUM_LAYERS
 
 
@@ -145,7 +148,9 @@ def test_one_adapter_costs_what_one_adapter_has_to(adapter: str) -> None:
     base = build(MANY, mta, router="selector")
     with base.disable_adapter():
         without = flops(base)
-    rows_and_widths = {"lora": 2 * 4 * (HIDDEN_SIZE + 64), "bottleneck": 2 * 4 * HIDDEN_SIZE, "ffn_clone": 2 * HIDDEN_SIZE * 64}
+    bottleneck = 2 * 4 * HIDDEN_SIZE
+    rows_and_widths = {"lora": 2 * 4 * (HIDDEN_SIZE + 64), "bottleneck": bottleneck, "merged_bottleneck": bottleneck,
+                       "ffn_clone": 2 * HIDDEN_SIZE * 64}  # fmt: skip
     assert adapter in rows_and_widths, "add the multiply-adds per token of the new adapter kind to this test"
     # biases of the output are mixed once per row, hence the small tolerance
     assert flops(base) - without == pytest.approx(2 * IDS_BS.numel() * rows_and_widths[adapter] * NUM_LAYERS, rel=0.02)

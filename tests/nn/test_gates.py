@@ -109,7 +109,7 @@ def test_any_number_of_shared_adapters_works(adapter: str, router: Any, kind: st
         elif not free:
             assert (weights_BE[:, N:] > 0).all()
         if not free:
-            used = weights_BE if kind in ("outputs", "uniform") else weights_BE[:, :N]
+            used = weights_BE if kind in ("outputs", "uniform", "adamix") else weights_BE[:, :N]
             torch.testing.assert_close(used.sum(-1), torch.ones(len(TASKS_B), dtype=torch.float64), rtol=0, atol=1e-12)
 
 
@@ -316,6 +316,8 @@ def test_the_outputs_gate_is_the_papers_formula(adapter: str, selector: dict[str
             adapters = [one_output(site.bank, x, i) for i in range(N + M)]
             weights_N = site.selector_weights()[task]
             o_t = sum(weight * adapters[i] for i, weight in enumerate(weights_N.tolist()))
+            if adapter == "merged_bottleneck":
+                o_t = merged_output(site.bank, x[0], weights_N)
             stacked = torch.cat([o_t, *adapters[N:]])  # type: ignore[list-item]
             inner = (parameters["hidden.weight"] @ stacked).clamp_min(0)
             gates_G = softmax((parameters["out.weight"] @ inner).tolist())
@@ -334,6 +336,93 @@ def one_output(bank: Any, x_1D: torch.Tensor, adapter: int) -> torch.Tensor:
         return parts["up_weight"] @ inner + parts["up_bias"]
     inner = torch.nn.functional.gelu(parts["weights.0"] @ x_D + parts["biases.0"])
     return parts["weights.1"] @ inner + parts["biases.1"]
+
+
+def merged_output(bank: Any, x_D: torch.Tensor, weights_E: torch.Tensor) -> torch.Tensor:
+    """Return what the bottleneck writes for one token whose parameters are weighed sums of the adapters' own."""
+    parts: dict[str, Any] = {}
+    for weight, adapter in zip(weights_E, bank.adapters, strict=False):
+        for name, value in adapter.named_parameters():
+            parts[name] = parts.get(name, 0) + weight * value
+    inner = torch.nn.functional.gelu(parts["down_weight"] @ x_D + parts["down_bias"])
+    written: torch.Tensor = parts["up_weight"] @ inner + parts["up_bias"]
+    return written
+
+
+# ---- parameters mixed instead of outputs -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("indexed", [False, True])
+@pytest.mark.parametrize("by_token", [False, True])
+def test_merged_bottlenecks_are_one_bottleneck_of_mixed_parameters(indexed: bool, by_token: bool) -> None:
+    model = randomise(equipped(settings("merged_bottleneck"), num_layers=1), "task_adapters", "shared_adapters")
+    bank, random = model.mtas[0].bank, torch.Generator().manual_seed(3)
+    num_rows, num_tokens, used = 3, 4, 2 if indexed else N + M
+    x_BSD = torch.randn(num_rows, num_tokens, 32, generator=random, dtype=torch.float64)
+    values = torch.randn(num_rows, *([num_tokens] if by_token else []), used, generator=random, dtype=torch.float64)
+    index = torch.rand(*values.shape[:-1], N + M, generator=random).argsort(-1)[..., :used] if indexed else None
+    weights = Weights(values=values, index=index)
+    dense = weights.dense(N + M)
+    with torch.no_grad():
+        found = bank.outputs(x_BSD, weights)
+        for row in range(num_rows):
+            for token in range(num_tokens):
+                expected = merged_output(bank, x_BSD[row, token], dense[row, token] if by_token else dense[row])
+                torch.testing.assert_close(found[row, token], expected, rtol=0, atol=1e-12)
+        if indexed:  # an adapter of its own is a bottleneck of its own
+            own = Weights(values=torch.ones_like(values[..., :1]), index=index[..., :1])
+            single = one_output(bank, x_BSD[1, 2:3], int(own.index[1, 2] if by_token else own.index[1]))
+            torch.testing.assert_close(bank.outputs(x_BSD, own)[1, 2], single, rtol=0, atol=1e-12)
+
+
+def test_shared_merged_bottlenecks_start_as_nothing_and_part_while_they_train() -> None:
+    model = randomise(equipped(settings("merged_bottleneck", router="gate", kind="task"), router="selector"), "task_adapters")
+    before = hidden(model)
+    model.state.router = "gate"
+    for mta in model.mtas:
+        mta.start_gate()
+    torch.testing.assert_close(hidden(model), before, rtol=0, atol=1e-10)
+    trained = model.set_trainable(["shared_adapters"])
+    optimizer = torch.optim.SGD(trained.values(), lr=0.1)
+    probe = torch.randn(1, 1, 32, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+    for _ in range(3):
+        optimizer.zero_grad()
+        (model(IDS_BS, MASK_BS, task_ids=TASKS_B).last_hidden_state * probe).sum().backward()
+        optimizer.step()
+    first, second = list(model.mtas[0].bank.adapters)[N:]
+    assert first.down_weight.abs().max() > 0
+    assert not torch.equal(first.down_weight, second.down_weight)
+
+
+# ---- a random adapter while training ---------------------------------------------------------------------------------
+
+
+def test_adamix_trains_one_adapter_at_a_time_and_answers_with_the_mean_of_all() -> None:
+    model = randomise(equipped(settings(kind="adamix"), num_layers=2), "task_adapters")
+    evaluated = weights_of(model)
+    for weights_BE in evaluated.values():
+        assert torch.equal(weights_BE[:, :N], torch.full((len(TASKS_B), N), 1 / N, dtype=torch.float64))
+    model.train()
+    drawn = []
+    for seed in (0, *range(60)):
+        torch.manual_seed(seed)
+        weights = weights_of(model)
+        for weights_BE in weights.values():
+            assert (weights_BE == weights_BE[0]).all(), "one draw for the whole batch"
+            assert sorted(weights_BE[0].tolist()) == [0.0] * (N + M - 1) + [1.0]
+        drawn.append(tuple(int(weights_BE[0].argmax()) for weights_BE in weights.values()))
+    assert drawn[0] == drawn[1]  # the same seed, the same draw
+    assert {first for first, _ in drawn} == {second for _, second in drawn} == set(range(N))
+    assert any(first != second for first, second in drawn), "each site draws for itself"
+    model.eval()
+    for position, weights_BE in weights_of(model).items():
+        assert torch.equal(weights_BE, evaluated[position])
+
+
+def test_adamix_as_a_gate_draws_shared_adapters_too() -> None:
+    model = equipped(settings(router="gate", kind="adamix"), router="gate", num_layers=1).train()
+    torch.manual_seed(0)
+    assert {int(weights_of(model)[0][0].argmax()) for _ in range(100)} == set(range(N + M))
 
 
 @both_granularities

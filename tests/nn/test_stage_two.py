@@ -8,7 +8,7 @@ task, linear, selector over all  exactly, after selectors that read no input and
 table                            exactly, after selectors that read no input
 one_hot                          exactly after one_hot, and never else
 taps                             exactly after one_hot and taps, and never else
-uniform, outputs                 never: they give shared adapters a part from the first step
+uniform, adamix, outputs         never: they give shared adapters a part from the first step
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from alter.mta_settings import ADAPTERS, GATES
 SELECTORS: dict[str, dict[str, Any]] = {
     "one_hot": {"kind": "one_hot"},
     "uniform": {"kind": "uniform"},
+    "adamix": {"kind": "adamix"},
     "selector": {"kind": "selector", "temperature": 0.5},
     "task": {"kind": "task"},
     "linear": {"kind": "linear"},
@@ -41,6 +42,7 @@ GATE_SETTINGS: dict[str, dict[str, Any]] = {
     "selector": {"kind": "selector", "over": "all"},
     "one_hot": {"kind": "one_hot", "over": "all"},
     "uniform": {"kind": "uniform", "over": "all"},
+    "adamix": {"kind": "adamix", "over": "all"},
     "outputs": {"kind": "outputs", "over": "all"},
     "taps": {"kind": "taps", "over": "all"},
     "table": {"kind": "table", "over": "all"},
@@ -55,7 +57,7 @@ def start_of(selector: str, gate: str) -> Start:
     """Return how stage 2 starts: the table at the head of this file."""
     if gate.endswith("over shared"):
         return "exact"
-    if gate in ("uniform", "outputs"):
+    if gate in ("uniform", "adamix", "outputs"):
         return "differs"
     if gate in ("one_hot", "taps"):
         return "exact" if selector in ("one_hot", gate) else "differs"

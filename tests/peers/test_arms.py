@@ -15,8 +15,9 @@ from tests.recipes import toy, toy_texts
 from tests.tiny import save_tiny, save_tiny_lm, tiny_lm, tiny_model
 
 from alter.backbones._look import look_at
-from alter.comparing.arms import ARMS, OUTSIDE, arm_recipe, choose, own_arms
+from alter.comparing.arms import ARMS, OUTSIDE
 from alter.comparing.borrowed import CHOOSY, filled_in, fitting, misfit
+from alter.comparing.choice import arm_recipe, choose, own_arms
 from alter.comparing.run import compare
 from alter.comparison import Comparison
 from alter.errors import ConfigError

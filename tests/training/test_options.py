@@ -16,6 +16,7 @@ from alter.training.run import Run, train
 LEARNS: dict[str, dict[str, Any]] = {
     "lora": {"preset": "alter-lite", "mta": {"adapter": {"kind": "lora", "r": 8}}},
     "bottleneck": {"preset": "alter-lite", "mta": {"adapter": {"kind": "bottleneck", "r": 16}}},
+    "merged_bottleneck": {"preset": "alter-lite", "mta": {"adapter": {"kind": "merged_bottleneck", "r": 16}}},
     "ffn_clone": {"preset": "alter", "mta": {"adapter": {"kind": "ffn_clone"}}},
 }
 STAGES: dict[str, Any] = {
@@ -165,6 +166,7 @@ def test_every_family_trains_in_both_stages_and_loads_again(tmp_path: Path, fami
     "mta",
     [
         {"selector": {"kind": "uniform"}, "gate": {"kind": "uniform"}},
+        {"selector": {"kind": "adamix"}, "gate": {"kind": "adamix"}},
         {"selector": {"kind": "selector"}, "gate": {"kind": "task", "over": "all"}},
         {"gate": {"kind": "linear", "granularity": "token", "top_k": 1, "over": "all"}},
         {"gate": {"kind": "linear", "granularity": "sequence", "over": "shared"}},

@@ -27,7 +27,7 @@ def compare(
     as_json: bool = typer.Option(False, "--json", help="Print compare.json instead of tables."),
 ) -> None:
     """Run a recipe's method beside baselines, ablations and variants: same rows, same trainer, what each reached and cost."""
-    from alter.comparing.arms import choose, own_arms
+    from alter.comparing.choice import choose, own_arms
     from alter.config import load_yaml
     from alter.errors import ConfigError
     from alter.recipe import load_recipe

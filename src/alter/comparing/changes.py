@@ -18,7 +18,7 @@ Settings = dict[str, Any]
 FINE_TUNING: Settings = {"backbone": 1e-4, "heads": 5e-3}
 """Rates of plain fine-tuning: those at which the preset `alter` trains the same parameters (docs/results.md has the sweep)."""
 
-FIXED = ("one_hot", "uniform")
+FIXED = ("adamix", "one_hot", "uniform")
 """Gates that learn nothing."""
 SPARSITY = 0.1
 """Factor of the penalty on scores of `taps`: the smaller of the two in its authors' code."""
@@ -136,6 +136,32 @@ def taps(recipe: Recipe, *, sparsity: float = SPARSITY) -> Settings:
     return {
         "mta": {"num_shared": 0, "selector": GateSettings(kind="taps").model_dump(), "gate": _ONE_HOT},
         "stages": {"stage1": {**stage, "penalties": {**_without(first.penalties), "sparsity": sparsity}}, "stage2": None},
+    }
+
+
+def adamix(recipe: Recipe) -> Settings:
+    """Return settings of AdaMix: the recipe's adapters, one a task, of which a batch meets a random one whatever its tasks."""
+    first = recipe.stages["stage1"]
+    trains = [group for group in first.trains if group not in ("shared_adapters", "gate", "selector")]
+    stage = {"router": "selector", "trains": [*dict.fromkeys(["task_adapters", *trains])], **budget(recipe)}
+    return {
+        "mta": {"num_adapters": None, "num_shared": 0, "selector": GateSettings(kind="adamix").model_dump(), "gate": _ONE_HOT},
+        "stages": {"stage1": {**stage, "penalties": _without(first.penalties)}, "stage2": None},
+    }
+
+
+def hyperformer(recipe: Recipe) -> Settings:
+    """Return settings of HyperFormer: bottlenecks, parameters mixed by free weights of the task, where `lora` sits and at its rates."""
+    like = lora(recipe, num_adapters=None)
+    stage = like["stages"]["stage1"]
+    rates = {**stage["learning_rates"], "selector": stage["learning_rates"]["adapters"]}
+    adapter = {**like["mta"]["adapter"], "kind": "merged_bottleneck"}
+    return {
+        "mta": {**like["mta"], "adapter": adapter, "selector": GateSettings(kind="table").model_dump()},
+        "stages": {
+            **like["stages"],
+            "stage1": {**stage, "trains": ["task_adapters", "selector", "heads"], "learning_rates": rates},
+        },
     }
 
 

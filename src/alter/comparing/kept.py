@@ -6,7 +6,8 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from alter.comparing.arms import Arm, arm_recipe
+from alter.comparing.arms import Arm
+from alter.comparing.choice import arm_recipe
 from alter.comparison import read_comparison
 from alter.config import load_yaml, parse
 from alter.errors import CheckpointError

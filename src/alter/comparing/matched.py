@@ -1,4 +1,4 @@
-"""The rank at which one LoRA is as large as a whole Mixture-of-Task-Adapters: the fair single adapter.
+"""The rank at which one LoRA is as large as a whole Mixture-of-Task-Adapters, the fair single adapter; and bottlenecks' width likewise.
 
 "One higher-rank LoRA matches multi-adapter systems" (Align-LoRA, arXiv 2508.05078) is a claim that a comparison must be able to see.
 """
@@ -20,6 +20,18 @@ def matched_rank(base: PreTrainedModel, recipe: Recipe) -> int:
     ffns = [find_ffn(base, site) for site in sites_of(base)]
     per_rank = sum(_lora_size(ffn) for ffn in chosen(ffns, lora_sites(recipe)))
     return max(1, round(size_of_mta(ffns, recipe) / per_rank))
+
+
+def matched_width(base: PreTrainedModel, recipe: Recipe) -> int:
+    """Return the inner width of bottlenecks, one a task, which have as many parameters as all adapters of the recipe together.
+
+    Rounded, and at least 1: weights of adapters by task, a number each, are not counted.
+    """
+    ffns = [find_ffn(base, site) for site in sites_of(base)]
+    sites = chosen(ffns, lora_sites(recipe))
+    per_unit = sum(ffn.dim + ffn.output_dim + 1 for ffn in sites)  # a column of U, a row of D and its bias
+    outputs = sum(ffn.output_dim for ffn in sites)  # U's bias
+    return max(1, round((size_of_mta(ffns, recipe) / len(recipe.tasks) - outputs) / per_unit))
 
 
 def size_of_mta(ffns: list[FFN], recipe: Recipe) -> int:

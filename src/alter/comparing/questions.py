@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from alter.comparing.arms import has_stage2, main_arm
+from alter.comparing.arms import has_stage2
+from alter.comparing.choice import main_arm
 from alter.recipe import Recipe
 
 Question = tuple[str, str, str]
@@ -42,5 +43,7 @@ def questions(recipe: Recipe, arms: Collection[str]) -> list[Question]:
         if arm.startswith("gate-") or arm == "mutual-information"
     ]
     asked.append(("Is it better than adapters at the sites that each task learns to need?", method, "taps"))
+    asked.append(("Is it better than a random adapter at each step, averaged?", method, "adamix"))
+    asked.append(("Is it better than adapters made by a hypernetwork?", method, "hyperformer"))
     asked += [(f"Is it better than {arm}?", method, arm) for arm in arms if arm.startswith(("peft-", "adapters-"))]
     return [(text, arm, against) for text, arm, against in asked if arm in arms and against in arms]

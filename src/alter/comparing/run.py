@@ -10,18 +10,19 @@ import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from safetensors import SafetensorError
 
 from alter.backbones._load import load_base
 from alter.checkpoint import Loaded
-from alter.comparing.arms import ARMS, OUTSIDE, Arm, arm_recipe, choose, has_stage2, main_arm
+from alter.comparing.arms import ARMS, OUTSIDE, Arm, has_stage2
 from alter.comparing.borrowed import arrow, filled_in, fitting, lora_in, runs_of
+from alter.comparing.choice import arm_recipe, choose, main_arm
 from alter.comparing.collect import Done, collect
 from alter.comparing.files import drop_states, guarded
 from alter.comparing.kept import check_own, failures_before, seeds_of
-from alter.comparing.matched import matched_rank
+from alter.comparing.matched import matched_rank, matched_width
 from alter.comparing.scored import ablated, score, untrained, yardstick
 from alter.comparing.tables import markdown
 from alter.comparison import NAME, Comparison, write_comparison
@@ -58,7 +59,7 @@ class Comparing:
     told: Callable[[str], None]
     failed: dict[str, dict[int, str]] = field(default_factory=dict)
     done: dict[str, dict[int, Done]] = field(default_factory=dict)
-    _rank: int | None = None
+    _sizes: dict[str, int] = field(default_factory=dict)
     _rows: dict[int, Rows] = field(default_factory=dict)
 
     def check(self) -> None:
@@ -150,7 +151,7 @@ class Comparing:
                 self._train(arm, seed, folder if task is None else folder / task, task=task)
 
     def _train(self, arm: Arm, seed: int, folder: Path, *, task: str | None) -> None:
-        rank = self._matched_rank() if arm.rank_of else None
+        rank = None if arm.as_large is None else self._matched(arm.as_large)
         recipe = arm_recipe(self.recipe, arm, seed=seed, rank=rank, task=task, peft=self._peft(arm, seed))
         source = "stage1" if arm.name == main_arm(self.recipe) and has_stage2(self.recipe) else arm.base
         if source is not None:
@@ -176,11 +177,11 @@ class Comparing:
         base, _ = load_base(self.recipe.model_name_or_path, revision=self.recipe.revision)
         return filled_in(arm.name, base, self.recipe, arm.settings(self.recipe)["peft"])
 
-    def _matched_rank(self) -> int:
-        if self._rank is None:
+    def _matched(self, what: Literal["rank", "width"]) -> int:
+        if what not in self._sizes:
             base, _ = load_base(self.recipe.model_name_or_path, revision=self.recipe.revision)
-            self._rank = matched_rank(base, self.recipe)
-        return self._rank
+            self._sizes[what] = (matched_rank if what == "rank" else matched_width)(base, self.recipe)
+        return self._sizes[what]
 
     def rows_of(self, seed: int) -> Rows:
         """Return the rows of a seed, which decides what a cap keeps."""

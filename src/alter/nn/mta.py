@@ -67,6 +67,8 @@ class MTA(nn.Module):
         self._dim = ffn.dim
         self.last = len(ffn.projections) - 1
         self.bank = ADAPTERS.get(settings.adapter.kind)(ffn, settings.adapter, num_adapters=self.num_adapters + self.num_shared)
+        if hasattr(self.bank, "start_shared"):  # a kind whose new adapters must know their place to change nothing
+            self.bank.start_shared(self.num_adapters)
         self.selector = self._build("selector", settings.selector, ffn, num_shared=0)
         self.gate = self._build("gate", settings.gate, ffn, num_shared=self.num_shared)
         self._site_x: torch.Tensor | None = None
