@@ -21,18 +21,11 @@ from pathlib import Path
 
 import torch
 import yaml
+from validation_only import without_test_rows
 
 import alter
 from alter.recipe import Recipe, load_recipe
 from alter.tasks.read import load_split
-
-
-def without_test_rows(recipe: Recipe) -> Recipe:
-    """Return the recipe with no test source in any task."""
-    tasks = [
-        task.model_copy(update={"source": task.source.model_copy(update={"test": None})}) for task in recipe.tasks if task.source
-    ]
-    return recipe.model_copy(update={"tasks": tasks})
 
 
 def held_out_rows(recipe: Recipe, share: float, folder: Path) -> tuple[Recipe, Recipe]:

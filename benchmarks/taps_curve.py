@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from validation_only import without_test_rows
 
 import alter
 from alter.comparing.changes import taps
 from alter.config import merge, parse
 from alter.gatemap import specific_sites
 from alter.recipe import Recipe, load_recipe
-from alter.tasks.spec import TaskSpec
 
 NAME = "taps_curve"
 FACTORS = (0.0, 0.03, 0.1, 0.3, 1.0)
@@ -32,15 +32,7 @@ def curve_recipe(recipe: Recipe, *, factor: float, seed: int) -> Recipe:
     """Return the recipe of one point, without test rows."""
     settings = {**taps(recipe, sparsity=factor), "seed": seed, "stage1_from": None}
     found = parse(Recipe, merge(recipe.model_dump(mode="json"), settings), where=f"factor {factor:g}")
-    return found.model_copy(update={"tasks": [without_test(task) for task in found.tasks]})
-
-
-def without_test(task: TaskSpec) -> TaskSpec:
-    """Return a task whose test rows, in a file or in a hub data set, are not read."""
-    assert task.source is not None
-    of_hub = [split for split in task.source.splits or ("train", "validation") if split != "test"]
-    splits = None if task.source.hub is None else of_hub
-    return task.model_copy(update={"source": task.source.model_copy(update={"test": None, "splits": splits})})
+    return without_test_rows(found)
 
 
 def point(recipe: Recipe, *, factor: float, seed: int) -> dict[str, Any]:

@@ -20,7 +20,11 @@ OVERRIDES = {
     "seed=-1": ("seed", "greater than or equal to 0", "-1"),
     "seed=many": ("seed", "valid integer", "'many'"),
     "preset=alter-light": ("unknown preset 'alter-light'", "allowed: alter, alter-lite", "Did you mean 'alter-lite'?"),
-    "mta.adapter.kind=lorra": ("unknown adapter kind 'lorra'", "allowed: bottleneck, ffn_clone, lora, merged_bottleneck", "Did you mean 'lora'?"),
+    "mta.adapter.kind=lorra": (
+        "unknown adapter kind 'lorra'",
+        "allowed: bottleneck, ffn_clone, lora, merged",
+        "Did you mean 'lora'?",
+    ),
     "mta.gate.kind=linaer": ("unknown gate kind 'linaer'", "allowed: adamix, linear, one_hot", "Did you mean 'linear'?"),
     "mta.sites=evry-2": ("mta.sites", "every-K", "'evry-2'"),
     "tasks.mood.metrics=[f1_marco]": ("unknown metric 'f1_marco'", "allowed: accuracy, bleu", "Did you mean 'f1_macro'?"),

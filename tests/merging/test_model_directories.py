@@ -227,6 +227,28 @@ def test_trained_backbones_are_merged_and_everything_else_is_kept(full: list[Pat
             torch.testing.assert_close(outputs(whole, task), outputs(own, task), atol=1e-5, rtol=1e-4)
 
 
+def test_plainly_fine_tuned_models_have_no_adapters_to_copy(base: Path, tmp_path: Path) -> None:
+    plain = {
+        "sites": "none",
+        "num_shared": 0,
+        "selector": {"kind": "one_hot", "temperature": 1.0, "num_owned": 1},
+        "gate": {"kind": "one_hot"},
+    }
+    parts = [
+        save_part(tmp_path / name, base, [name], preset="alter", mta=plain, router="selector", seed=ord(name)) for name in "ab"
+    ]
+    alter.merge(parts, method="average", output_dir=tmp_path / "out")
+    one, two, both = (load_file(path / "backbone.safetensors") for path in (*parts, tmp_path / "out"))
+    for name, tensor in both.items():
+        torch.testing.assert_close(tensor, (one[name] + two[name]) / 2, rtol=0, atol=1e-6)
+    heads, own = load_file(tmp_path / "out" / "heads.safetensors"), load_file(parts[1] / "heads.safetensors")
+    assert {name.replace("heads.heads.1.", "heads.heads.0.") for name in heads if ".1." in name} == own.keys()
+    assert not (tmp_path / "out" / "adapters").exists()
+    model = load_model(tmp_path / "out")
+    assert model.model.mtas == []
+    assert torch.isfinite(model.model(IDS_BS, MASK_BS, task_ids=model.model.task_ids(["a", "b", "a", "b", "a"])).logits).all()
+
+
 def test_a_part_with_a_frozen_base_changes_nothing_of_the_backbone(full: list[Path], base: Path, tmp_path: Path) -> None:
     frozen = save_part(tmp_path / "frozen", base, ["cold"], mta={"adapter": {"kind": "ffn_clone"}, "sites": "last"}, seed=5)
     alter.merge([full[0], frozen], method="task_arithmetic", settings={"scale": 1.0}, output_dir=tmp_path / "out")

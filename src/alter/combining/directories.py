@@ -247,6 +247,8 @@ def _copy_adapters(directories: Sequence[Directory], draft: Path) -> None:
     num_adapters = sum(each.num_adapters for each in directories)
     task, shared = 0, num_adapters
     for each in directories:
+        if each.config.mta.sites == "none":  # plain fine-tuning: all that it learned is in the backbone and the heads
+            continue
         own = [spec.name for spec in each.config.tasks]
         for position in range(each.num_adapters + each.config.mta.num_shared):
             is_shared = position >= each.num_adapters
