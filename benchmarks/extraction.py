@@ -4,7 +4,8 @@
 
 A model whose weights spread: everything trains in one stage under a gate by row over all adapters, which begins with equal weights; each
 factor is one of Mod-Squad's mutual information (arXiv 2212.08066), which is there so that tasks come to use few adapters. Then each task
-is extracted at each threshold of mean gate weight, the rest renormalised, and scored before and after. Results go to
+is extracted at each threshold of mean gate weight, the rest renormalised, and scored before and after. Mean weights are of the rows that
+are scored. Shared adapters are counted apart: their weights are sigmoids of their own, near 1/2, and compete with none. Results go to
 <output-dir>/extraction.jsonl, a line a factor, seed and threshold; factors that are there are not trained again.
 """
 
@@ -47,7 +48,7 @@ def spread_recipe(recipe: Recipe, *, factor: float, seed: int) -> Recipe:
     return without_test_rows(found)
 
 
-def lines_of(recipe: Recipe, *, factor: float, seed: int) -> list[dict[str, Any]]:
+def lines_of(recipe: Recipe, overrides: list[str], *, factor: float, seed: int) -> list[dict[str, Any]]:
     """Train one model, extract every task at every threshold, and return a line a threshold."""
     found = []
     given = spread_recipe(recipe, factor=factor, seed=seed)
@@ -57,18 +58,25 @@ def lines_of(recipe: Recipe, *, factor: float, seed: int) -> list[dict[str, Any]
             tasks = {}
             for task in given.tasks:
                 out = Path(folder) / f"{task.name}-{threshold:g}"
+                shared = {f"shared-{position}" for position in range(given.mta.num_shared)}
                 report = alter.extract(
                     run.folder, task=task.name, output_dir=out, threshold=threshold, renormalise=True, recipe=given
                 )
                 scores = report.scores["validation"]
                 tasks[task.name] = {
-                    "kept": len(report.kept), "adapters": len(report.kept) + len(report.dropped), "before": round(scores.before, 2),
-                    "after": round(scores.after, 2), "largest": round(max(report.largest.values()), 3),
-                }  # fmt: skip
+                    "kept": sum(name not in shared for name in report.kept),
+                    "shared": sum(name in shared for name in report.kept),
+                    "before": round(scores.before, 2),
+                    "after": round(scores.after, 2),
+                    "largest": round(max(report.largest.values()), 3),
+                }
             means = {
-                name: round(statistics.fmean(one[name] for one in tasks.values()), 2) for name in ("kept", "before", "after")
+                name: round(statistics.fmean(one[name] for one in tasks.values()), 2)
+                for name in ("kept", "shared", "before", "after")
             }
-            found.append({"factor": factor, "seed": seed, "threshold": threshold, **means, "tasks": tasks})
+            found.append(
+                {"overrides": overrides, "factor": factor, "seed": seed, "threshold": threshold, **means, "tasks": tasks}
+            )
             print(f"factor {factor:g}  seed {seed}  threshold {threshold:g}  {means}", flush=True)
     return found
 
@@ -88,11 +96,13 @@ def main() -> None:
     file = options.output_dir / "extraction.jsonl"
     file.parent.mkdir(parents=True, exist_ok=True)
     there = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()] if file.exists() else []
+    if odd := next((line for line in there if line["overrides"] != options.set), None):
+        parser.error(f"{file} is of other overrides ({odd['overrides']}); choose another --output-dir")
     done = {(line["factor"], line["seed"]) for line in there}
     for seed in options.seed or [0]:
         for factor in options.factor:
             if (factor, seed) not in done:
-                lines = lines_of(recipe, factor=factor, seed=seed)
+                lines = lines_of(recipe, options.set, factor=factor, seed=seed)
                 with file.open("a", encoding="utf-8") as stream:
                     stream.writelines(json.dumps(line) + "\n" for line in lines)
 

@@ -4,10 +4,11 @@
     python benchmarks/merging.py runs/compare/social --arm single-full --seed 0 --output-dir runs/merging
     python benchmarks/merging.py runs/compare/social --arm single-lora --seed 0 --output-dir runs/merging
 
-single-full: the backbones are merged, and each task keeps its head. single-lora: the LoRAs become one for all tasks, whose rank is the sum
-of theirs, so that nothing is cut. A method's settings are chosen on validation rows, and the chosen ones scored on test rows. Fisher and
-RegMean take statistics of each model's own training rows (full models only). Results go to <output-dir>/<comparison>-<arm>-<seed>.json,
-a line a method; methods that are there are not tried again. Merged models are not kept.
+single-full: the backbones are merged, and each task keeps its head. single-lora: the LoRAs become one for all tasks, of a rank at which
+nothing is cut (the line says the cut's relative error): the sum of theirs, or for methods that work entry by entry the projections' own. A
+method's settings are chosen on validation rows, and the chosen ones scored on test rows. Fisher and RegMean take statistics of each model's
+own training rows (full models only). Results go to <output-dir>/<comparison>-<arm>-<seed>.jsonl, a line a method; methods that are
+there are not tried again. Merged models are not kept.
 """
 
 from __future__ import annotations
@@ -27,21 +28,25 @@ from safetensors.torch import save_file
 import alter
 from alter.checkpoint import load_model
 from alter.combining.statistics import diagonal_fisher, gram_matrices
+from alter.nn.site import projection_shape
 from alter.recipe import Recipe, load_recipe
 from alter.score import evaluate_model, rows_for
 from alter.training.prepare import eval_sets
 
+SCALES = (0.1, 0.2, 0.3, 0.5, 1.0)
 TRIED: dict[str, list[dict[str, float]]] = {
     "average": [{}],
-    "task_arithmetic": [{"scale": scale} for scale in (0.1, 0.2, 0.3, 0.5, 1.0)],
-    "ties": [{"density": 0.3, "scale": scale} for scale in (0.3, 0.5, 1.0)],
-    "dare": [{"density": 0.3, "scale": scale} for scale in (0.1, 0.2, 0.3)],
-    "dare_ties": [{"density": 0.3, "scale": scale} for scale in (0.3, 0.5, 1.0)],
+    "task_arithmetic": [{"scale": scale} for scale in SCALES],
+    "ties": [{"density": 0.3, "scale": scale} for scale in SCALES],
+    "dare": [{"density": 0.3, "scale": scale} for scale in SCALES],
+    "dare_ties": [{"density": 0.3, "scale": scale} for scale in SCALES],
     "metagpt": [{}],
     "fisher": [{}],
-    "regmean": [{}],
+    "regmean": [{"alpha": alpha} for alpha in (0.5, 0.9, 1.0)],
 }
 """Method -> settings among which validation rows choose."""
+ENTRYWISE = ("ties", "dare", "dare_ties")
+"""Methods after which a sum of low-rank changes has full rank."""
 STATISTICS = {"fisher": diagonal_fisher, "regmean": gram_matrices}
 
 
@@ -84,8 +89,10 @@ def _rows(sets: dict[str, Any]) -> Iterator[dict[str, torch.Tensor]]:
             yield {**inputs, **aim, "task_ids": torch.tensor([row.task_id])}
 
 
-def merge(runs: list[Path], recipe: Recipe, method: str, settings: dict[str, float], folder: Path, *, lora: bool) -> Path:
-    """Merge models by a method."""
+def merge(
+    runs: list[Path], recipe: Recipe, method: str, settings: dict[str, float], folder: Path, *, lora: bool
+) -> tuple[Path, float]:
+    """Merge models by a method; return the result and what the cut to a rank lost of it."""
     files = []
     if method in STATISTICS:
         for run in runs:
@@ -93,27 +100,33 @@ def merge(runs: list[Path], recipe: Recipe, method: str, settings: dict[str, flo
             if not files[-1].exists():
                 write_statistics(run, recipe, method, files[-1])
     out = folder / f"{method}-{'-'.join(map(str, settings.values()))}"
-    how: dict[str, Any] = {}
-    if lora:
-        how = {"adapters": "merge", "rank": sum(load_model(run, device="cpu").config.mta.adapter.r for run in runs)}
-    alter.merge(runs, output_dir=out, method=method, settings=settings, statistics=files, **how)
-    return out
+    how: dict[str, Any] = {"adapters": "merge", "rank": _rank(runs, method)} if lora else {}
+    report = alter.merge(runs, output_dir=out, method=method, settings=settings, statistics=files, **how)
+    return out, report.relative_error or 0.0
+
+
+def _rank(runs: list[Path], method: str) -> int:
+    """Return the rank at which nothing of the merged LoRAs is cut."""
+    loaded = [load_model(run, device="cpu") for run in runs]
+    if method in ENTRYWISE:
+        return min(min(projection_shape(projection)) for ffn in loaded[0].model.ffns for projection in ffn.projections)
+    return sum(each.config.mta.adapter.r for each in loaded)
 
 
 def tried(runs: list[Path], recipe: Recipe, method: str, *, lora: bool) -> dict[str, Any]:
     """Merge with each setting, score on validation rows, and the best one on test rows."""
     with tempfile.TemporaryDirectory() as folder:
-        on_validation, began = {}, time.monotonic()
+        found, began = {}, time.monotonic()
         for settings in TRIED[method]:
-            out = merge(runs, recipe, method, settings, Path(folder), lora=lora)
-            on_validation[json.dumps(settings)] = scores(out, recipe, "validation")
-        best = max(on_validation, key=lambda settings: average(on_validation[settings]))
-        out = Path(folder) / f"{method}-{'-'.join(map(str, json.loads(best).values()))}"
+            out, error = merge(runs, recipe, method, settings, Path(folder), lora=lora)
+            found[json.dumps(settings)] = (scores(out, recipe, "validation"), out, error)
+        best = max(found, key=lambda settings: average(found[settings][0]))
+        on_validation, out, error = found[best]
         on_test = scores(out, recipe, "test")
         return {
-            "method": method, "settings": json.loads(best), "validation": on_validation[best], "test": on_test,
-            "average": {"validation": average(on_validation[best]), "test": average(on_test)},
-            "tried": {settings: average(found) for settings, found in on_validation.items()}, "seconds": round(time.monotonic() - began),
+            "method": method, "settings": json.loads(best), "validation": on_validation, "test": on_test,
+            "average": {"validation": average(on_validation), "test": average(on_test)}, "relative_error": error,
+            "tried": {settings: average(each[0]) for settings, each in found.items()}, "seconds": round(time.monotonic() - began),
         }  # fmt: skip
 
 

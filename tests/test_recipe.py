@@ -436,6 +436,25 @@ def test_copies_under_a_selector_that_keeps_them_equal_are_refused(kind: str) ->
     assert resolve(*copies).mta.selector.kind == kind, "one copy has no other to be equal to"
 
 
+@pytest.mark.parametrize(
+    ("settings", "what"),
+    [
+        (["mta.selector.kind=uniform"], "mta.selector.kind is uniform, and mta.adapter.kind merged_bottleneck mixes parameters"),
+        (["mta.gate.kind=uniform"], "shared adapters start as nothing, and would stay equal"),
+        (["mta.gate.kind=adamix", "mta.num_shared=1"], "shared adapters start as nothing, and drawn alone would stay so"),
+    ],
+)
+def test_mixed_parameters_under_weights_that_teach_them_nothing_are_refused(settings: list[str], what: str) -> None:
+    merged, two = ["mta.adapter.kind=merged_bottleneck"], [task("a"), task("b")]
+    message = complaint(*merged, *settings, tasks=two)
+    assert what in message
+    assert "or mta.adapter.kind: bottleneck" in message
+    assert resolve("mta.adapter.kind=bottleneck", *settings, tasks=two).mta.adapter.kind == "bottleneck"
+    assert (
+        resolve(*merged, *settings, "mta.num_adapters=1", "mta.num_shared=0", tasks=two).mta.adapter.kind == "merged_bottleneck"
+    )
+
+
 def test_metrics_of_the_right_kind_with_their_labels_are_accepted() -> None:
     recipe = resolve(
         tasks=[

@@ -21,6 +21,13 @@ ALIKE = frozenset({"uniform", "task", "linear"})
 """Kinds that, as a selector, start with equal weights: adapters that start equal would stay equal under them."""
 COPIES = frozenset({"ffn_clone"})
 """Adapter kinds whose adapters start equal."""
+MERGED = frozenset({"merged_bottleneck"})
+"""Adapter kinds whose parameters are mixed, not their outputs: what adds to nothing alone learns nothing alone."""
+UNDROPPED = {
+    "ffn_clone": "adapters of kind ffn_clone stand in for the FFN: there is nothing that a row could do without",
+    "merged_bottleneck": "adapters of kind merged_bottleneck mix parameters: larger weights of those left would not keep the mean",
+}
+"""Adapter kinds that no row can do without in training, and why."""
 NO_TOP_K = frozenset({"adamix", "one_hot", "uniform", "outputs", "taps", "table"})
 NO_TEMPERATURE = frozenset({"adamix", "one_hot", "uniform", "task", "linear", "outputs", "taps", "table"})
 NO_SCORES = frozenset({"adamix", "one_hot", "uniform", "selector", "task", "linear", "outputs", "table"})
@@ -152,6 +159,24 @@ def check_mta(mta: MTASettings, *, num_tasks: int) -> None:
             f"mta.selector.kind is {mta.selector.kind}, which weighs all adapters alike at the start, but mta.adapter.kind "
             f"{mta.adapter.kind} starts them equal, so that they would stay equal; allowed: {', '.join(sorted(OWNERS))}. "
             f"Set mta.selector.kind: selector, or mta.adapter.kind: lora"
+        )
+    if mta.adapter.kind in MERGED:
+        _check_merged(mta, num_task_adapters=mta.num_adapters or num_tasks)
+
+
+def _check_merged(mta: MTASettings, *, num_task_adapters: int) -> None:
+    """Refuse weights under which adapters whose parameters are mixed would all learn the same, or nothing."""
+    kind = mta.adapter.kind
+    if mta.selector.kind == "uniform" and num_task_adapters > 1:
+        raise ValueError(
+            f"mta.selector.kind is uniform, and mta.adapter.kind {kind} mixes parameters, so that equal weights make all adapters one; set "
+            f"mta.num_adapters: 1, mta.selector.kind: one_hot, or mta.adapter.kind: bottleneck"
+        )
+    if (mta.gate.kind == "uniform" and mta.num_shared > 1) or (mta.gate.kind == "adamix" and mta.num_shared > 0):
+        raise ValueError(
+            f"mta.gate.kind is {mta.gate.kind}, mta.num_shared {mta.num_shared} and mta.adapter.kind {kind}, which mixes parameters: "
+            f"shared adapters start as nothing, and {'would stay equal' if mta.gate.kind == 'uniform' else 'drawn alone would stay so'}; "
+            f"set mta.num_shared: 0, mta.gate.kind: table, or mta.adapter.kind: bottleneck"
         )
 
 

@@ -14,7 +14,7 @@ import pydantic
 
 from alter.config import Settings, apply_overrides, load_yaml, merge, parse
 from alter.errors import ConfigError, did_you_mean
-from alter.mta_settings import NO_SCORES, UNMOVED, MTASettings, check_mta, known, reads_selector
+from alter.mta_settings import NO_SCORES, UNDROPPED, UNMOVED, MTASettings, check_mta, known, reads_selector
 from alter.presets import PRESETS
 from alter.registry import Registry
 from alter.tasks.spec import TaskSpec, load_task, resolve_paths
@@ -213,12 +213,10 @@ class Recipe(Settings):
                     f"stages.{name}.trains names 'selector', but router: gate does not use it: a gate of kind {self.mta.gate.kind} "
                     f"{'with over: all ' if self.mta.gate.kind in ('task', 'linear') else ''}replaces its weights; drop it"
                 )
-            if stage.adapter_dropout > 0 and (self.mta.sites == "none" or self.mta.adapter.kind == "ffn_clone"):
-                why = "mta.sites is none" if self.mta.sites == "none" else "adapters of kind ffn_clone stand in for the FFN"
-                raise ValueError(
-                    f"stages.{name}.adapter_dropout is {stage.adapter_dropout:g}, but {why}: there is nothing that a row could do without; "
-                    f"set it to 0"
-                )
+            if stage.adapter_dropout > 0 and (self.mta.sites == "none" or self.mta.adapter.kind in UNDROPPED):
+                none = "mta.sites is none: there is nothing that a row could do without"
+                why = none if self.mta.sites == "none" else UNDROPPED[self.mta.adapter.kind]
+                raise ValueError(f"stages.{name}.adapter_dropout is {stage.adapter_dropout:g}, but {why}; set it to 0")
             for penalty, factor in stage.penalties.items():
                 if factor > 0 and (problem := penalty_problem(penalty, stage, self.mta)):
                     raise ValueError(f"stages.{name}.penalties names '{penalty}', but {problem}")

@@ -241,7 +241,7 @@ def test_the_other_preset_inherits_nothing_from_this_one(preset: str) -> None:
 def test_adamix_has_the_recipes_adapters_one_a_task_and_no_second_stage(recipe: Recipe) -> None:
     found = of("adamix", recipe)
     assert (found.mta.adapter, found.mta.sites) == (recipe.mta.adapter, recipe.mta.sites)
-    assert (found.mta.selector.kind, found.mta.num_adapters, found.mta.num_shared) == ("adamix", None, 0)
+    assert (found.mta.selector.kind, found.mta.num_adapters, found.mta.num_shared) == ("adamix", recipe.mta.num_adapters, 0)
     assert set(found.stages) == {"stage1"}
     assert set(found.stages["stage1"].trains) == {*recipe.stages["stage1"].trains, "task_adapters"} - {"selector"}
     assert found.stages["stage1"].num_train_epochs == sum(stage.num_train_epochs for stage in recipe.stages.values())
@@ -249,11 +249,14 @@ def test_adamix_has_the_recipes_adapters_one_a_task_and_no_second_stage(recipe: 
 
 def test_hyperformer_mixes_parameters_by_free_weights_where_the_loras_sit(recipe: Recipe) -> None:
     found, like = of("hyperformer", recipe), of("single-lora", recipe)
-    assert (found.mta.adapter.kind, found.mta.selector.kind, found.mta.sites) == ("merged_bottleneck", "table", like.mta.sites)
+    assert (found.mta.adapter.kind, found.mta.sites) == ("merged_bottleneck", like.mta.sites)
+    assert (found.mta.selector.kind, found.mta.gate.kind, found.mta.num_shared) == ("one_hot", "table", 1)
     assert set(found.stages) == {"stage1"}
-    assert set(found.stages["stage1"].trains) == {"task_adapters", "selector", "heads"}
+    assert found.stages["stage1"].router == "gate"
+    assert set(found.stages["stage1"].trains) == {"task_adapters", "shared_adapters", "gate", "heads"}
     rates, alike = found.stages["stage1"].learning_rates, like.stages["stage1"].learning_rates
-    assert (rates.adapters, rates.heads, rates.selector) == (alike.adapters, alike.heads, alike.adapters)
+    lite = resolve(preset="alter-lite").stages["stage2"].learning_rates
+    assert (rates.adapters, rates.heads, rates.gate) == (alike.adapters, alike.heads, lite.gate)
     assert found.stages["stage1"].num_train_epochs == like.stages["stage1"].num_train_epochs
 
 

@@ -35,9 +35,13 @@ def test_every_task_is_taken_out_at_every_threshold(
     lines = [json.loads(line) for line in (out / "extraction.jsonl").read_text().splitlines()]
     assert [(line["factor"], line["threshold"]) for line in lines] == [(0.0, 1e-6), (0.0, 0.9), (0.1, 1e-6), (0.1, 0.9)]
     for line in lines:
-        assert line["kept"] == (4 if line["threshold"] == 1e-6 else 1), (
-            "two task adapters and two shared ones; at least one stays"
+        assert (line["kept"], line["shared"]) == ((2, 2) if line["threshold"] == 1e-6 else (1, 0)), (
+            "one task adapter always stays"
         )
         assert line["threshold"] == 0.9 or line["before"] == line["after"]
         assert set(line["tasks"]) == {"mood", "topic"}
     assert capsys.readouterr().out.count("threshold") == 4
+    monkeypatch.setattr(sys, "argv", ["extraction.py", str(path), "--output-dir", str(out), "--factor", "0"])
+    with pytest.raises(SystemExit):
+        program.main()
+    assert "choose another --output-dir" in capsys.readouterr().err

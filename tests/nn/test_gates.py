@@ -397,7 +397,7 @@ def test_shared_merged_bottlenecks_start_as_nothing_and_part_while_they_train() 
 # ---- a random adapter while training ---------------------------------------------------------------------------------
 
 
-def test_adamix_trains_one_adapter_at_a_time_and_answers_with_the_mean_of_all() -> None:
+def test_adamix_weighs_one_adapter_while_training_and_all_alike_afterwards() -> None:
     model = randomise(equipped(settings(kind="adamix"), num_layers=2), "task_adapters")
     evaluated = weights_of(model)
     for weights_BE in evaluated.values():
@@ -417,6 +417,13 @@ def test_adamix_trains_one_adapter_at_a_time_and_answers_with_the_mean_of_all() 
     model.eval()
     for position, weights_BE in weights_of(model).items():
         assert torch.equal(weights_BE, evaluated[position])
+
+
+def test_a_gate_starts_at_what_a_selector_answers_with_even_in_training() -> None:
+    model = equipped(settings(kind="adamix"), num_layers=1).train()
+    torch.manual_seed(0)
+    assert torch.equal(model.mtas[0].selector_weights(), torch.full((N, N), 1 / N, dtype=torch.float64))
+    assert model.mtas[0].selector.training
 
 
 def test_adamix_as_a_gate_draws_shared_adapters_too() -> None:

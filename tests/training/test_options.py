@@ -111,8 +111,17 @@ def test_adapter_dropout_is_of_its_stage_alone_and_resumes_as_any_other_run(tmp_
     assert mine == theirs, "stage 2 drops nothing"
 
 
-def test_adapter_dropout_draws_the_same_when_activations_are_recomputed(tmp_path: Path) -> None:
-    settings = {"stages": {"stage1": {"adapter_dropout": 0.5}, "stage2": {"adapter_dropout": 0.5}}}
+RANDOM: dict[str, dict[str, Any]] = {
+    "dropout": {"stages": {"stage1": {"adapter_dropout": 0.5}, "stage2": {"adapter_dropout": 0.5}}},
+    "adamix": {
+        "mta": {"selector": {"kind": "adamix"}, "gate": {"kind": "adamix"}},
+        "stages": {"stage2": {"trains": ["shared_adapters", "heads"]}},
+    },
+}
+
+
+@pytest.mark.parametrize("settings", RANDOM.values(), ids=RANDOM)
+def test_adapters_are_drawn_alike_when_activations_are_recomputed(tmp_path: Path, settings: dict[str, Any]) -> None:
     recipe = toy(tmp_path, settings=settings)
     plain = train(recipe, output_dir=tmp_path / "plain")
     saving = train(changed(recipe, {"train": {"gradient_checkpointing": True}}), output_dir=tmp_path / "saving")
@@ -121,10 +130,21 @@ def test_adapter_dropout_draws_the_same_when_activations_are_recomputed(tmp_path
         assert one["grad_norm"] == pytest.approx(other["grad_norm"], rel=1e-4)
 
 
+def test_a_resumed_run_draws_the_adapters_of_one_never_stopped(tmp_path: Path) -> None:
+    recipe = toy(tmp_path, settings=RANDOM["adamix"])
+    run = train(recipe, output_dir=tmp_path / "run")
+    with pytest.raises(StopError):
+        train(recipe, output_dir=tmp_path / "again", observer=StopAt(2))
+    again = train(recipe, output_dir=tmp_path / "again", resume=True)
+    assert [line["loss"] for line in steps(again)] == [line["loss"] for line in steps(run)]
+    assert weights(again) == weights(run)
+
+
 @pytest.mark.parametrize(
     ("mta", "why"),
     [
         ({"adapter": {"kind": "ffn_clone"}}, "adapters of kind ffn_clone stand in for the FFN"),
+        ({"adapter": {"kind": "merged_bottleneck"}}, "adapters of kind merged_bottleneck mix parameters"),
         ({"sites": "none", "num_shared": 0, "gate": {"kind": "one_hot"}}, "mta.sites is none"),
     ],
 )

@@ -4,7 +4,7 @@
     merged by a method                      D   = f(D_1, .., D_T)
     cut to rank r                           B A, the r largest singular values of D
 
-The weights must depend on the task alone, as under the gates one_hot, selector, table, taps, task and uniform; a gate that reads
+The weights must depend on the task alone, as under the gates adamix, one_hot, selector, table, taps, task and uniform; a gate that reads
 the text leaves no one D_t. The result has one task adapter, no shared ones, and a head for each task.
 
 Shapes: O outputs and I inputs of a projection, R rank.
@@ -105,6 +105,10 @@ def cut(change_OI: torch.Tensor, rank: int) -> tuple[torch.Tensor, torch.Tensor]
 
 def _check_foldable(directory: Directory) -> None:
     config = directory.config
+    if config.mta.sites == "none":
+        raise ConfigError(
+            f"{directory.given}: it has no adapters (mta.sites is none), so there are none to merge. Leave --adapters merge out"
+        )
     if config.mta.adapter.kind != "lora":
         raise ConfigError(
             f"{directory.given}: its adapters are of kind {config.mta.adapter.kind}, and --adapters merge is for lora alone: the "

@@ -243,12 +243,12 @@ def _whole_config(directories: Sequence[Directory], *, name: str) -> AlterConfig
 
 
 def _copy_adapters(directories: Sequence[Directory], draft: Path) -> None:
+    if directories[0].config.mta.sites == "none":  # plain fine-tuning: all that it learned is in the backbone and the heads
+        return
     names = [task.name for each in directories for task in each.config.tasks]
     num_adapters = sum(each.num_adapters for each in directories)
     task, shared = 0, num_adapters
     for each in directories:
-        if each.config.mta.sites == "none":  # plain fine-tuning: all that it learned is in the backbone and the heads
-            continue
         own = [spec.name for spec in each.config.tasks]
         for position in range(each.num_adapters + each.config.mta.num_shared):
             is_shared = position >= each.num_adapters

@@ -43,7 +43,7 @@ class Arm:
         loras: the arm whose LoRAs, one a task, this one weighs.
         needs: the library that it needs.
         as_large: what is chosen such that the arm's adapters are together as large as all of the recipe's: the rank of one LoRA, or the
-            inner width of bottlenecks, one a task.
+            inner width of bottlenecks, one a task and one for all.
         fits: recipe -> whether the arm says anything about such a recipe.
     """
 
@@ -147,11 +147,11 @@ ARMS: tuple[Arm, ...] = (
         settings=taps, fits=lambda recipe: several(recipe) and recipe.mta.sites != "none",
     ),
     Arm(
-        name="adamix", title="a random one of the adapters at each step, their mean afterwards, in one stage", family="one-model",
+        name="adamix", title="a random one of the task adapters at each step, their mean afterwards, in one stage", family="stage2",
         settings=adamix, fits=lambda recipe: several(recipe) and recipe.mta.sites != "none",
     ),
     Arm(
-        name="hyperformer", title="bottleneck adapters made by a hypernetwork from the task, in one stage", family="one-model",
+        name="hyperformer", title="bottlenecks made of a task's embedding by a linear hypernetwork, in one stage", family="stage2",
         settings=hyperformer, fits=several, as_large="width",
     ),
     Arm(

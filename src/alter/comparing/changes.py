@@ -140,28 +140,29 @@ def taps(recipe: Recipe, *, sparsity: float = SPARSITY) -> Settings:
 
 
 def adamix(recipe: Recipe) -> Settings:
-    """Return settings of AdaMix: the recipe's adapters, one a task, of which a batch meets a random one whatever its tasks."""
+    """Return settings of AdaMix: the recipe's task adapters, of which a batch meets a random one at each site, whatever its tasks."""
     first = recipe.stages["stage1"]
     trains = [group for group in first.trains if group not in ("shared_adapters", "gate", "selector")]
     stage = {"router": "selector", "trains": [*dict.fromkeys(["task_adapters", *trains])], **budget(recipe)}
     return {
-        "mta": {"num_adapters": None, "num_shared": 0, "selector": GateSettings(kind="adamix").model_dump(), "gate": _ONE_HOT},
+        "mta": {"num_shared": 0, "selector": GateSettings(kind="adamix").model_dump(), "gate": _ONE_HOT},
         "stages": {"stage1": {**stage, "penalties": _without(first.penalties)}, "stage2": None},
     }
 
 
 def hyperformer(recipe: Recipe) -> Settings:
-    """Return settings of HyperFormer: bottlenecks, parameters mixed by free weights of the task, where `lora` sits and at its rates."""
+    """Return settings of HyperFormer: bottlenecks whose parameters a task's embedding makes, where `lora` sits and at its rates.
+
+    A linear hypernetwork writes W z_t + b: a sum of T adapters' parameters by free weights (W z_t), and one that all tasks have (b).
+    """
     like = lora(recipe, num_adapters=None)
     stage = like["stages"]["stage1"]
-    rates = {**stage["learning_rates"], "selector": stage["learning_rates"]["adapters"]}
+    rates = {**stage["learning_rates"], "gate": PRESETS["alter-lite"]["stages"]["stage2"]["learning_rates"]["gate"]}
+    trains = ["task_adapters", "shared_adapters", "gate", "heads"]
     adapter = {**like["mta"]["adapter"], "kind": "merged_bottleneck"}
     return {
-        "mta": {**like["mta"], "adapter": adapter, "selector": GateSettings(kind="table").model_dump()},
-        "stages": {
-            **like["stages"],
-            "stage1": {**stage, "trains": ["task_adapters", "selector", "heads"], "learning_rates": rates},
-        },
+        "mta": {**like["mta"], "adapter": adapter, "num_shared": 1, "gate": GateSettings(kind="table").model_dump()},
+        "stages": {**like["stages"], "stage1": {**stage, "router": "gate", "trains": trains, "learning_rates": rates}},
     }
 
 

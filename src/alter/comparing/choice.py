@@ -84,7 +84,8 @@ def _is_there(library: str | None) -> bool:
 
 
 def _lacks(recipe: Recipe, arm: Arm) -> str:
-    if not has_stage2(recipe):
+    needs_two = arm.family == "gate" or arm.name in ("stage1", "stage1-longer", "stage2-alone", "one-go", "zeroed-shared")
+    if needs_two and not has_stage2(recipe):
         return "no stage 1" if recipe.stages["stage1"].num_train_epochs == 0 else "no stage 2"
     if not several(recipe):
         return "one task"

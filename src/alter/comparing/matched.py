@@ -23,7 +23,7 @@ def matched_rank(base: PreTrainedModel, recipe: Recipe) -> int:
 
 
 def matched_width(base: PreTrainedModel, recipe: Recipe) -> int:
-    """Return the inner width of bottlenecks, one a task, which have as many parameters as all adapters of the recipe together.
+    """Return the inner width of bottlenecks, one a task and one for all, as large as all adapters of the recipe together.
 
     Rounded, and at least 1: weights of adapters by task, a number each, are not counted.
     """
@@ -31,7 +31,7 @@ def matched_width(base: PreTrainedModel, recipe: Recipe) -> int:
     sites = chosen(ffns, lora_sites(recipe))
     per_unit = sum(ffn.dim + ffn.output_dim + 1 for ffn in sites)  # a column of U, a row of D and its bias
     outputs = sum(ffn.output_dim for ffn in sites)  # U's bias
-    return max(1, round((size_of_mta(ffns, recipe) / len(recipe.tasks) - outputs) / per_unit))
+    return max(1, round((size_of_mta(ffns, recipe) / (len(recipe.tasks) + 1) - outputs) / per_unit))
 
 
 def size_of_mta(ffns: list[FFN], recipe: Recipe) -> int:

@@ -44,6 +44,6 @@ def questions(recipe: Recipe, arms: Collection[str]) -> list[Question]:
     ]
     asked.append(("Is it better than adapters at the sites that each task learns to need?", method, "taps"))
     asked.append(("Is it better than a random adapter at each step, averaged?", method, "adamix"))
-    asked.append(("Is it better than adapters made by a hypernetwork?", method, "hyperformer"))
+    asked.append(("Is it better than adapters made of the task's embedding?", method, "hyperformer"))
     asked += [(f"Is it better than {arm}?", method, arm) for arm in arms if arm.startswith(("peft-", "adapters-"))]
     return [(text, arm, against) for text, arm, against in asked if arm in arms and against in arms]

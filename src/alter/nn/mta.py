@@ -182,9 +182,14 @@ class MTA(nn.Module):
             outputs=self.bank.outputs,
             encoder_BD=None if self.encoder_dim is None else x_T1D.new_zeros(self.num_tasks, self.encoder_dim),
         )
-        with torch.no_grad():
-            weights: Weights = self.selector(inputs)
-            dense = weights.dense(self.num_adapters)
+        was_training = self.selector.training  # what it answers with, whatever a kind does while training (adamix)
+        self.selector.eval()
+        try:
+            with torch.no_grad():
+                weights: Weights = self.selector(inputs)
+                dense = weights.dense(self.num_adapters)
+        finally:
+            self.selector.train(was_training)
         return dense if dense.dim() == 2 else dense[:, 0]
 
     def start_gate(self) -> None:

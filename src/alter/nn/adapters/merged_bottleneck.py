@@ -1,11 +1,12 @@
 """Bottleneck adapters, parameters mixed instead of outputs: y = FFN(x) + U gelu(D x + b) + c with D = sum_i w_i D_i; U, b, c alike.
 
-One bottleneck is computed, made of all by the row's weights. With free weights by task (selector `table`) this is HyperFormer's
-hypernetwork: linear in the task's embedding, it writes D_t = sum_i w_ti D_i, and T tasks' embeddings span no more than T adapters.
-U_i and c_i start at zero, so an adapter starts as nothing; with one-hot weights the kind is `bottleneck`.
+One bottleneck is computed, made of all by the row's weights. Under free weights by task (gate `table`) and one shared adapter this is what
+HyperFormer's hypernetwork writes: linear in the task's embedding, D_t = sum_i w_ti D_i + D_0, and T tasks' embeddings span no more than
+T adapters. U_i and c_i start at zero, and of shared adapters D too, so an adapter starts as nothing; with one-hot weights the kind is
+`bottleneck`.
 
-Mahabadi et al. 2021 (arXiv 2106.04489; theirs sits in series and also makes layer norms, and its embeddings come out of a small
-network); Muqeeth et al. 2023 (arXiv 2306.03745) mix whole experts' parameters so.
+Mahabadi et al. 2021 (arXiv 2106.04489): theirs adapts after attention too, in series, makes layer norms as well, and gets embeddings out of
+a small network. Muqeeth et al. 2023 (arXiv 2306.03745) mix whole experts' parameters so.
 
 Shapes: B rows, S tokens, D width, R inner width, O output width, E adapters, K weighed adapters.
 """

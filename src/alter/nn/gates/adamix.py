@@ -3,8 +3,10 @@
     training    w = 1 on one adapter, drawn anew at each site for each batch, whatever the task
     afterwards  w = 1 / (N + M) on all of them
 
-Wang et al. 2022 (arXiv 2205.12410). Theirs draws an adapter's two halves apart, adds a loss that pulls two draws together, and averages
-parameters; ours draws whole adapters, has no such loss, and averages outputs, which for one adapter kind, LoRA, folds into one LoRA.
+Wang et al. 2022 (arXiv 2205.12410). Theirs shares the up-projection, draws the halves of an adapter apart, has a loss that pulls two draws
+together, and averages parameters, so that one adapter answers. Ours draws whole adapters, has no such loss, and averages what they write
+(their parameters under kind `merged_bottleneck`), so that all of them answer, at their cost. Adapters that were not drawn have gradients of
+zero, so that the optimizer's momentum and weight decay still move them.
 """
 
 from __future__ import annotations
