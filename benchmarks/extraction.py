@@ -27,7 +27,7 @@ from alter.config import merge, parse
 from alter.mta_settings import GateSettings
 from alter.recipe import Recipe, load_recipe
 
-THRESHOLDS = (0.05, 0.1, 0.15, 0.2, 0.3)
+THRESHOLDS = (0.1, 0.2, 0.3, 0.5, 0.7, 0.9)
 
 
 def spread_recipe(recipe: Recipe, *, factor: float, seed: int) -> Recipe:
