@@ -302,5 +302,5 @@ def test_a_kind_of_which_nothing_is_known_is_refused() -> None:
     config = config_of(whole)
     gate = config.mta.gate.model_copy(update={"kind": "sigmoid"})
     router = router_of(config.model_copy(update={"mta": config.mta.model_copy(update={"gate": gate})}), 0)
-    with pytest.raises(ConfigError, match=r"the model's gate is of kind sigmoid, .*allowed: linear, one_hot, outputs"):
+    with pytest.raises(ConfigError, match=r"the model's gate is of kind sigmoid, .*allowed: adamix, linear, one_hot, outputs"):
         router.check_known()
