@@ -5,7 +5,7 @@
 A model whose weights spread: everything trains in one stage under a gate by row over all adapters, which begins with equal weights; each
 factor is one of Mod-Squad's mutual information (arXiv 2212.08066), which is there so that tasks come to use few adapters. Then each task
 is extracted at each threshold of mean gate weight, the rest renormalised, and scored before and after. Mean weights are of the rows that
-are scored. Shared adapters are counted apart: their weights are sigmoids of their own, near 1/2, and compete with none. Results go to
+are scored. Shared adapters are counted apart: their weights are sigmoids of their own, 1/2 at first, and compete with none. Results go to
 <output-dir>/extraction.jsonl, a line a factor, seed and threshold; factors that are there are not trained again.
 """
 
@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from validation_only import without_test_rows
 import alter
 from alter.comparing.changes import budget
 from alter.config import merge, parse
+from alter.errors import AlterError
 from alter.mta_settings import GateSettings
 from alter.recipe import Recipe, load_recipe
 
@@ -108,4 +110,8 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except AlterError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None

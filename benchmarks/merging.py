@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -28,6 +29,7 @@ from safetensors.torch import save_file
 import alter
 from alter.checkpoint import load_model
 from alter.combining.statistics import diagonal_fisher, gram_matrices
+from alter.errors import AlterError
 from alter.nn.site import projection_shape
 from alter.recipe import Recipe, load_recipe
 from alter.score import evaluate_model, rows_for
@@ -165,4 +167,8 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except AlterError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None

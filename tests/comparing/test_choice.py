@@ -81,6 +81,13 @@ def test_an_unknown_arm_gets_the_nearest_name(recipe: Recipe) -> None:
         ({"stages": {"stage2": None}}, NAMES, "zeroed-shared", "no stage 2"),
         ({}, ("mood",), "wrong-task", "one task"),
         ({}, ("mood",), "gate-task", "one task"),
+        ({"stages": {"stage2": None}}, ("mood",), "adamix", "one task"),
+        (
+            {"mta": {"adapter": {"kind": "merged_bottleneck"}}},
+            NAMES,
+            "gate-uniform",
+            "several shared adapters of kind merged_bottleneck, which equal weights would keep equal",
+        ),
         ({}, NAMES, "gate-task-shared", "the gate task anyway"),
         ({"mta": {"num_adapters": 2}}, NAMES, "stage2-alone", "adapters that tasks have in common from stage 1 on"),
         ({"mta": {"num_shared": 0}}, NAMES, "zeroed-shared", "no shared adapters"),
@@ -95,6 +102,15 @@ def test_an_arm_that_says_nothing_about_the_recipe_is_refused(
     assert str(caught.value) == (
         f"the arm '{name}' ({ARM[name].title}) says nothing about this recipe, which has {lacks}; leave it out"
     )
+
+
+def test_every_arm_that_a_recipe_of_mixed_parameters_gets_has_a_recipe() -> None:
+    given = resolve({"mta": {"adapter": {"kind": "merged_bottleneck"}}})
+    found = choose(given, None)
+    assert {"adamix", "hyperformer", "gate-task", "gate-outputs", "multi-full"} <= {arm.name for arm in found}
+    for arm in found:
+        if arm.kind in ("train", "per-task"):
+            assert arm_recipe(given, arm, seed=0).seed == 0
 
 
 def test_a_recipe_of_plain_fine_tuning_is_no_method_to_compare() -> None:

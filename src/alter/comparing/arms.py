@@ -22,6 +22,7 @@ from alter.comparing.changes import (
 )
 from alter.comparing.peers import peft_lora, peft_poly, peft_xlora
 from alter.comparison import Family
+from alter.mta_settings import MERGED
 from alter.recipe import Recipe
 
 Kind = Literal["yardstick", "untrained", "train", "per-task", "ablation", "routed", "outside"]
@@ -82,6 +83,11 @@ def _apart(recipe: Recipe) -> bool:
     )
 
 
+def equal_for_ever(recipe: Recipe) -> bool:
+    """Whether the recipe's shared adapters would stay equal under equal weights: they start as nothing, and parameters are mixed."""
+    return recipe.mta.adapter.kind in MERGED and recipe.mta.num_shared > 1
+
+
 def _another_gate(kind: str, **settings: Any) -> Callable[[Recipe], bool]:
     """Whether the recipe's own gate is another one (else the arm would be the method once more)."""
 
@@ -89,6 +95,8 @@ def _another_gate(kind: str, **settings: Any) -> Callable[[Recipe], bool]:
         gate = recipe.mta.gate
         same = gate.kind == kind and all(getattr(gate, name) == value for name, value in settings.items())
         needs_shared = kind == "outputs" or settings.get("over") == "shared"
+        if kind == "uniform" and equal_for_ever(recipe):
+            return False
         return has_stage2(recipe) and several(recipe) and not same and (recipe.mta.num_shared > 0 or not needs_shared)
 
     return fits

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from alter.comparing.arms import ARMS, OUTSIDE, Arm, has_stage2, several
+from alter.comparing.arms import ARMS, OUTSIDE, Arm, equal_for_ever, has_stage2, several
 from alter.comparing.changes import Settings
 from alter.config import dump_yaml, merge, parse
 from alter.errors import ConfigError, did_you_mean
@@ -93,6 +93,8 @@ def _lacks(recipe: Recipe, arm: Arm) -> str:
         return "no shared adapters"
     if arm.name == "stage2-alone":
         return "adapters that tasks have in common from stage 1 on"
+    if arm.name == "gate-uniform" and equal_for_ever(recipe):
+        return f"several shared adapters of kind {recipe.mta.adapter.kind}, which equal weights would keep equal"
     return f"the gate {recipe.mta.gate.kind} anyway"
 
 
