@@ -12,53 +12,19 @@ lean on them. Results go to <output-dir>/<arms file>[-t<tasks>][-<cap>].jsonl, o
 from __future__ import annotations
 
 import argparse
-import gzip
 import json
-import random
 import tempfile
 import time
 from pathlib import Path
 
 import torch
 import yaml
+from unseen_rows import cross_fitted, train_apart
 from validation_only import without_test_rows
 
 import alter
 from alter.recipe import Recipe, load_recipe
-from alter.tasks.read import load_split
-
-
-def held_out_rows(recipe: Recipe, share: float, folder: Path) -> tuple[Recipe, Recipe]:
-    """Return the recipe of stage 1, with all but `share` of each task's capped rows, and that of stage 2, with the others.
-
-    Raises:
-        ValueError: a task has no cap, or its file has no line per row.
-    """
-    first, second = [], []
-    for task in recipe.tasks:
-        path = str(task.source.train) if task.source else ""
-        lines = gzip.decompress(Path(path).read_bytes()).decode().splitlines() if path.endswith(".gz") else []
-        if task.cap is None or len(load_split(task.model_copy(update={"cap": None}), "train")) != len(lines):
-            raise ValueError(f"{task.name}: held_out needs --cap and a file with a row in every line, got {path}")
-        drawn = random.Random(f"{recipe.seed}:{task.name}:cap").sample(lines, task.cap)  # as `alter.tasks.read.capped` draws them
-        kept = round(task.cap * (1 - share))
-        for part, tasks in ((drawn[:kept], first), (drawn[kept:], second)):
-            file = folder / f"{task.name}-{len(part)}-{recipe.seed}.jsonl"
-            file.write_text("\n".join(part) + "\n", encoding="utf-8")
-            tasks.append(
-                task.model_copy(
-                    update={"cap": None, "labels": task.labels, "source": task.source.model_copy(update={"train": str(file)})}
-                )
-            )
-    return recipe.model_copy(update={"tasks": first}), recipe.model_copy(update={"tasks": second})
-
-
-def run_held_out(recipe: Recipe, share: float) -> dict[str, object]:
-    """Train stage 1 on most rows and stage 2 on the others; the line of the second run, whose stage 1 is the first's."""
-    with tempfile.TemporaryDirectory() as folder:
-        first, second = held_out_rows(recipe, share, Path(folder))
-        alter.train(first.model_copy(update={"stages": {"stage1": recipe.stages["stage1"]}}), output_dir=Path(folder) / "stage1")
-        return run_arm(second.model_copy(update={"stage1_from": str(Path(folder) / "stage1")}), None)
+from alter.results import Results
 
 
 def run_arm(recipe: Recipe, keep: Path | None) -> dict[str, object]:
@@ -68,9 +34,21 @@ def run_arm(recipe: Recipe, keep: Path | None) -> dict[str, object]:
         run = alter.train(
             recipe, output_dir=keep or Path(folder) / "run", resume=keep is not None and (keep / "recipe.yaml").exists()
         )
+    return line_of(run.results, started)
+
+
+def run_held_out(recipe: Recipe, share: float) -> dict[str, object]:
+    """Train stage 1 on most rows and stage 2 on the others; the line of the second run, whose stage 1 is the first's."""
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        return line_of(train_apart(recipe, 1 - share, 1, Path(folder)).results, started)
+
+
+def line_of(results: Results, started: float) -> dict[str, object]:
+    """Return what a sweep keeps of a run."""
     stages = {name: {"average": round(s.average, 2), "best_step": s.best_step, "steps": s.steps, "scores": s.scores,
-                     "seconds": s.seconds, "trainable": s.trainable_parameters} for name, s in run.results.stages.items()}  # fmt: skip
-    return {"stages": stages, "released": run.results.released, "seconds": round(time.monotonic() - started)}
+                     "seconds": s.seconds, "trainable": s.trainable_parameters} for name, s in results.stages.items()}  # fmt: skip
+    return {"stages": stages, "released": results.released, "seconds": round(time.monotonic() - started)}
 
 
 def main() -> None:
@@ -109,13 +87,19 @@ def main() -> None:
             if options.cap:
                 overrides += [f"tasks.{task}.cap={options.cap}" for task in only]
             runs = options.output_dir / "runs" / stem
-            if "stage1_of" in given:
-                overrides.append(f"stage1_from={runs / given['stage1_of'] / f'seed{seed}'}")
+            whole = runs / given["stage1_of"] / f"seed{seed}" if "stage1_of" in given else None
+            if whole is not None and "cross_fit" not in given:
+                overrides.append(f"stage1_from={whole}")
             recipe = load_recipe(recipe_file, overrides)
             recipe = recipe.model_copy(update={"tasks": [task for task in recipe.tasks if task.name in only]})
             keep = runs / arm / f"seed{seed}" if arm in sources else None
             recipe = without_test_rows(recipe)
-            found = run_held_out(recipe, given["held_out"]) if "held_out" in given else run_arm(recipe, keep)
+            if "held_out" in given:
+                found = run_held_out(recipe, given["held_out"])
+            elif "cross_fit" in given:
+                found = cross_fitted(recipe, given["cross_fit"], whole)
+            else:
+                found = run_arm(recipe, keep)
             line = {"arm": name, "overrides": given, **found}
             with results.open("a", encoding="utf-8") as stream:
                 stream.write(json.dumps(line) + "\n")

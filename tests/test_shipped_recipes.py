@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
-import json
 import os
 from pathlib import Path
 from types import ModuleType
@@ -15,8 +13,7 @@ from alter.comparing.choice import arm_recipe, own_arms
 from alter.config import load_yaml
 from alter.errors import ConfigError
 from alter.presets import PRESETS
-from alter.recipe import load_recipe, resolve_recipe
-from alter.tasks.read import load_split
+from alter.recipe import load_recipe
 from alter.tasks.validate import validate_recipe
 
 ROOT = Path(__file__).parents[1]
@@ -82,20 +79,6 @@ def test_the_arms_of_the_comparisons_fit_their_recipes(file: Path, monkeypatch: 
 @pytest.fixture
 def sweep() -> ModuleType:
     return load_program("sweep.py")
-
-
-def test_held_out_rows_are_the_rest_of_the_capped_ones(sweep: ModuleType, tmp_path: Path) -> None:
-    rows = [json.dumps({"text": f"row {number}", "label": "ab"[number % 2]}) for number in range(1500)]
-    (tmp_path / "train.jsonl.gz").write_bytes(gzip.compress("\n".join(rows).encode()))
-    source = {"train": str(tmp_path / "train.jsonl.gz")}
-    content = {"model_name_or_path": "base", "seed": 3, "tasks": [{"name": "mood", "source": source, "cap": 100}]}
-    recipe = resolve_recipe(content, folder=tmp_path, where="here")
-    first, second = sweep.held_out_rows(recipe, 0.2, tmp_path)
-    [seen], [fresh] = ([{e.text for e in load_split(task, "train", seed=3)} for task in part.tasks] for part in (first, second))
-    smaller = recipe.tasks[0].model_copy(update={"cap": 80})
-    assert (len(seen), len(fresh)) == (80, 20)
-    assert seen == {e.text for e in load_split(smaller, "train", seed=3)}
-    assert seen | fresh == {e.text for e in load_split(recipe.tasks[0], "train", seed=3)}
 
 
 def test_a_sweep_never_sees_test_rows(sweep: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
