@@ -18,10 +18,11 @@ from alter.comparison import (
     Comparison,
     Difference,
     Spread,
+    StageScores,
     Summary,
     write_comparison,
 )
-from alter.reporting.blocks import Block, Figures, Fold, Report, Table
+from alter.reporting.blocks import Block, Figures, Fold, Note, Report, Table
 from alter.results import Results, SplitScores, StageResult, TaskScore, read_results, write_results
 
 Answers = Sequence[Mapping[str, Any]]
@@ -103,10 +104,10 @@ def write_toy_comparison(folder: Path, runs: Mapping[int, Path]) -> Comparison:
     tasks = list(found[0].splits["test"].tasks)
     mine = {seed: dict(results.splits) for seed, results in found.items()}
     arms = {
-        "majority": _arm("yardstick", _invented(tasks, runs, 20.0)),
-        "multi-full": _arm("one-model", _invented(tasks, runs, 60.0), budget=_budget(5_000_000, 1.0)),
-        "single-full": _arm("per-task", _invented(tasks, runs, 61.0), budget=_budget(30_000_000, 4.0)),
-        "alter-lite": _arm("alter", mine, folder="arms/alter-lite", budget=_budget(400_000, 0.75), delta_m=-3.25),
+        "majority": arm_of("yardstick", _invented(tasks, runs, 20.0)),
+        "multi-full": arm_of("one-model", _invented(tasks, runs, 60.0), budget=_budget(5_000_000, 1.0)),
+        "single-full": arm_of("per-task", _invented(tasks, runs, 61.0), budget=_budget(30_000_000, 4.0)),
+        "alter-lite": arm_of("alter", mine, folder="arms/alter-lite", budget=_budget(400_000, 0.75), delta_m=-3.25),
         "one-go": ArmResult(title="all in one stage", family="stage2", failed="seed 0: the loss is <nan>"),
     }
     differences = [
@@ -149,20 +150,25 @@ def _budget(parameters: int, time: float) -> Budget:
     )  # fmt: skip
 
 
-def _arm(
+def arm_of(
     family: Any,
     by_seed: Mapping[int, Mapping[str, SplitScores]],
     *,
     folder: str = "",
     budget: Budget | None = None,
     delta_m: float = 0.0,
+    released: Mapping[int, str] | None = None,
+    stages: Mapping[str, tuple[float, float | None]] | None = None,
 ) -> ArmResult:
+    """Return an arm; `stages` are stage -> validation and test average, of all seeds, and `released` is seed -> stage."""
     runs = [
         ArmRun(
             seed=seed,
             folders=[f"{folder}/seed{seed}"] if folder else [],
             answers={split: f"{folder}/seed{seed}/predictions/{split}" for split in splits} if folder else {},
             splits=dict(splits),
+            stages={stage: StageScores(validation=one, test=two) for stage, (one, two) in (stages or {}).items()},
+            released=(released or {}).get(seed, ""),
             budget=budget or Budget(),
         )
         for seed, splits in by_seed.items()
@@ -177,6 +183,28 @@ def _arm(
         for split in first
     }
     return ArmResult(title=f"an arm of family {family}", family=family, runs=runs, summary=summary)
+
+
+def write_arms(
+    folder: Path, arms: Mapping[str, ArmResult], differences: Sequence[Difference] = (), *, rows: Mapping[str, int] | None = None
+) -> Path:
+    """Write a comparison of preset alter-lite without run directories; `rows` are task -> test rows."""
+    tasks = {
+        task: ComparedTask(kind="classification", metric="accuracy", rows={"train": 5, "test": number})
+        for task, number in (rows or {"a": 10}).items()
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    content = Comparison(
+        recipe="hand",
+        model="base",
+        preset="alter-lite",
+        seeds=[0, 1],
+        tasks=tasks,
+        arms=dict(arms),
+        differences=list(differences),
+    )
+    write_comparison(content, folder)
+    return folder
 
 
 def _spread(values: Sequence[float]) -> Spread:
@@ -199,9 +227,9 @@ def _flat(blocks: Sequence[Block]) -> list[Block]:
 
 
 def tables_of(report: Report, key: str) -> dict[str, list[list[str]]]:
-    """Return caption -> rows of text, the heads first, of a section's tables."""
+    """Return caption -> rows of text, the heads first, of a section's tables; spaces that no line breaks at are plain ones."""
     return {
-        block.caption: [list(block.columns), *([cell.text for cell in row] for row in block.rows)]
+        block.caption: [list(block.columns), *([spaced(cell.text) for cell in row] for row in block.rows)]
         for block in blocks_of(report, key)
         if isinstance(block, Table)
     }
@@ -216,4 +244,14 @@ def reading_of(report: Report, key: str) -> str:
     """Return a section's sentences as one text."""
     [section] = [one for one in report.sections if one.key == key]
     folds = [sentence for block in _flat(section.blocks) if isinstance(block, Fold) for sentence in block.reading]
-    return " ".join([*section.reading, *folds])
+    return spaced(" ".join([*section.reading, *folds]))
+
+
+def notes_of(report: Report, key: str) -> str:
+    """Return a section's remarks as one text."""
+    return spaced(" ".join(block.text for block in blocks_of(report, key) if isinstance(block, Note)))
+
+
+def spaced(text: str) -> str:
+    """Return text with plain spaces in place of those that no line breaks at."""
+    return text.replace("\u00a0", " ")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.reporting.folders import copy_run, figures_of, reading_of, tables_of, write_run
+from tests.reporting.folders import copy_run, figures_of, reading_of, spaced, tables_of, write_run
 
 from alter.comparison import Comparison, write_comparison
 from alter.errors import CheckpointError, ConfigError
@@ -89,10 +90,33 @@ def test_a_comparison_whose_run_directories_were_deleted_keeps_its_tables(tmp_pa
     (tmp_path / "compare.json").write_bytes((compared[0] / "compare.json").read_bytes())
     report = gather([tmp_path])
     assert tables_of(report, "scores") == tables_of(gather([compared[0]]), "scores")
-    assert "alter-lite: there is no run directory, so no gate weights." in reading_of(report, "gates")
-    assert "alter-lite: no answers are there (predictions/): they were deleted" in reading_of(report, "confusions")
-    assert "All numbers came from alter 0.1.0, torch 2.0." in reading_of(report, "environment"), "as compare.json has it"
-    assert to_html(report)
+    assert "No run directories are here, so there are no curves, gate maps, affinities" in reading_of(report, "overview")
+    bare = ("curves", "gates", "affinity", "confusions", "worst")
+    assert [section["blocks"] for section in to_json(report)["sections"] if section["key"] in bare] == [[]] * 5
+    assert not any(f'id="{key}"' in to_html(report) for key in bare), "they keep their place in JSON alone"
+    assert "Worst answers" not in to_markdown(report)
+    said = reading_of(report, "environment")
+    assert "The last call of alter compare ran with alter 0.1.0, torch 2.0; arms may come from other environments." in said
+
+
+def test_a_page_does_not_hang_on_when_files_were_written(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", {"mood": 50.0})
+    before = to_markdown(gather([run]))
+    os.utime(run / "results.json", (1, 1))
+    assert to_markdown(gather([run])) == before
+
+
+def test_arms_of_another_program_are_named_with_the_environment(tmp_path: Path, compared: Compared) -> None:
+    other = compared[1].arms["majority"].model_copy(update={"family": "peer"})
+    write_comparison(compared[1].model_copy(update={"arms": {**compared[1].arms, "adapters-fusion": other}}), tmp_path)
+    said = "Trained by another program, whose versions are not known here: adapters-fusion."
+    assert said in reading_of(gather([tmp_path]), "environment")
+    assert "All run directories that were read have alter " in reading_of(gather([compared[0]]), "environment")
+
+
+def test_one_file_is_one_file(tmp_path: Path, compared: Compared) -> None:
+    (tmp_path / "compare.json").write_bytes((compared[0] / "compare.json").read_bytes())
+    assert "### 1 file read" in to_markdown(gather([tmp_path]))
 
 
 def without(found: Comparison, folder: Path, *arms: str) -> Report:
@@ -112,13 +136,13 @@ def test_the_arm_that_is_looked_at_closely_is_named_with_the_reason(tmp_path: Pa
         assert reading_of(report, key).startswith(said)
     lacking = "alter-lite, the recipe as it stands, has no run;"
     report = without(compared[1], tmp_path / "one", "alter-lite")
-    assert reading_of(report, "confusions").startswith(
+    assert reading_of(report, "short").startswith(
         f"Looked at closely is best: {lacking} of the method's variants it has the best average on validation rows."
     )
     report = without(compared[1], tmp_path / "other", "alter-lite", "multi-full")
-    assert f"single-full: {lacking} of the arms it has the best" in reading_of(report, "worst")
+    assert f"single-full: {lacking} of the arms it has the best" in reading_of(report, "short")
     report = without(compared[1], tmp_path / "none", *compared[1].arms)
-    assert "Looked at closely" not in reading_of(report, "worst")
+    assert "Looked at closely" not in to_markdown(report)
     assert to_html(report)
 
 
@@ -170,7 +194,7 @@ def test_the_example_of_the_how_to_page_runs_as_it_is(
 
 def test_markdown_has_the_same_tables(compared: Compared) -> None:
     report = gather([compared[0]])
-    text = to_markdown(report)
+    text = spaced(to_markdown(report))
     for key in ("scores", "answers", "budget"):
         for table in tables_of(report, key).values():
             for row in table[1:]:

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.reporting.folders import blocks_of, figures_of, reading_of, tables_of, write_gates, write_lines, write_run
+from tests.reporting.folders import blocks_of, figures_of, reading_of, scores, tables_of, write_gates, write_lines, write_run
 
 from alter.comparison import Comparison
-from alter.reporting.blocks import Examples
+from alter.reporting.blocks import MOST_NUMBERS, Examples
+from alter.reporting.drawing import heatmap
 from alter.reporting.run import gather
 from alter.results import StageResult
 
@@ -47,12 +48,31 @@ def test_losses_are_means_over_seeds_and_stage_2_goes_on_from_stage_1(tmp_path: 
     ]
 
 
+def test_a_line_by_itself_is_named_in_the_title_and_one_validation_is_no_curve(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", {"mood": 50.0})
+    journal(run, [
+        ("step", "stage1", 10, {"mood": 2.0}), ("step", "stage1", 20, {"mood": 1.0}), ("validation", "stage1", 20, 40.0),
+    ])  # fmt: skip
+    report = gather([run])
+    assert [chart.title for chart in figures_of(report, "curves")] == ["Training loss of mood"]
+    assert "best validation average" in tables_of(report, "curves")["Stages"][0]
+
+
+@pytest.mark.parametrize(("precision", "told"), [("bf16", True), ("no", False)])
+def test_validation_in_another_number_format_is_told(tmp_path: Path, precision: str, told: bool) -> None:
+    splits = {split: scores({"a": 50.0}) for split in ("test", "validation")}
+    run = write_run(tmp_path / "run", {"a": 50.0}, splits=splits, environment={"precision": precision})
+    journal(run, [("step", "stage1", 10, {"a": 2.0})])
+    assert ("in the training's number format" in reading_of(gather([run]), "curves")) == told
+
+
 def test_many_tasks_have_several_charts_and_many_steps_are_thinned(tmp_path: Path) -> None:
     tasks = {f"t{number}": 50.0 for number in range(8)}
     run = write_run(tmp_path / "run", tasks)
     journal(run, [("step", "stage1", step, {task: float(step) for task in tasks}) for step in range(1, 1001)])
     charts = figures_of(gather([run]), "curves")
-    assert [len(chart.series) for chart in charts] == [6, 2]
+    assert [len(chart.series) for chart in charts] == [4, 4]
+    assert charts[0].y_label == "training loss (mean since last logged step)"
     assert all(len(series.x) <= 150 for chart in charts for series in chart.series)
     assert charts[0].series[0].y[0] == pytest.approx(4.0)  # the mean of steps 1 to 7
 
@@ -91,7 +111,7 @@ def test_shares_are_of_the_whole_weight_over_sites(tmp_path: Path) -> None:
         ["a", "30.0", "20.0", "50.0", "b (20.0)"], ["b", "100.0", "0.0", "0.0", "-"], ["c", "0.0", "0.0", "0.0", "-"],
         ["mean", "43.3", "6.7", "16.7", ""],
     ]  # fmt: skip
-    assert "a borrows most from another task's adapter, 20.0\u00a0% of its weight from b" in reading_of(report, "gates")
+    assert "a borrows most from another task's adapter, 20.0 % of its weight from b" in reading_of(report, "gates")
     whole, *sites = figures_of(report, "gates")
     assert whole.values[0] == pytest.approx([0.6, 0.4, 0.0, 1.0])
     assert [site.title for site in sites] == ["site 0", "site 1"]
@@ -158,7 +178,7 @@ def test_confusions_are_counted_with_answers_that_are_no_label(tmp_path: Path) -
     assert matrix.texts == [["3", "1", ""], ["", "2", "1"]]
     assert matrix.values[0] == pytest.approx([0.75, 0.25, 0.0])
     assert reading_of(report, "confusions") == (
-        "5 of 7 answers right (71.4\u00a0%), 1 is no label; the most frequent confusion is in a, where 'x' got the answer 'y' (1 of 4)."
+        "5 of 7 answers right (71.4 %), 1 is no label; the most frequent confusion is in a, where 'x' got the answer 'y' (1 of 4)."
     )
 
 
@@ -171,6 +191,17 @@ def test_many_labels_have_a_table_of_the_most_frequent_pairs(tmp_path: Path) -> 
     [table] = tables_of(report, "confusions").values()
     assert len(table) == 1 + 15
     assert table[1] == ["l24", "l00", "24", "48", "50.0"]
+
+
+@pytest.mark.parametrize(("number_of", "given", "drawn"), [(16, "l00", True), (16, "what?", False), (17, "l00", False)])
+def test_labels_are_either_drawn_with_numbers_or_told_in_a_table(tmp_path: Path, number_of: int, given: str, drawn: bool) -> None:
+    """A column for answers that are no label counts, too."""
+    labels = [f"l{number:02d}" for number in range(number_of)]
+    run = write_run(tmp_path / "run", {"a": 50.0}, labels={"a": labels}, answers={"a": [answer(given, "l01")]})
+    report = gather([run])
+    assert (len(figures_of(report, "confusions")) == 1) == drawn
+    assert (len(tables_of(report, "confusions")) == 1) != drawn
+    assert heatmap.MOST_NUMBERS == MOST_NUMBERS
 
 
 def test_the_surest_wrong_labels_come_first(tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ def sections(page: str) -> dict[str, str]:
 def test_every_section_of_a_comparison_is_there_with_a_sentence(page: str) -> None:
     found = sections(page)
     assert list(found) == [
-        "overview", "scores", "answers", "curves", "gates", "affinity", "confusions", "worst", "quality", "budget", "environment",
+        "short", "overview", "scores", "answers", "curves", "gates", "affinity", "confusions", "worst", "quality", "budget", "environment",
     ]  # fmt: skip
     for key, text in found.items():
         assert 'class="reading"' in text, key

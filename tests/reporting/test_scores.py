@@ -7,15 +7,15 @@ import math
 from pathlib import Path
 
 import pytest
-from tests.reporting.folders import blocks_of, figures_of, reading_of, scores, tables_of, write_run
+from tests.reporting.folders import blocks_of, figures_of, notes_of, reading_of, scores, tables_of, write_run
 
 from alter.comparison import Comparison, Difference, Spread, Summary, write_comparison
-from alter.reporting.arms import Column
-from alter.reporting.blocks import Point
+from alter.reporting.arms import Arm, Column
 from alter.reporting.run import gather
-from alter.reporting.sections.quality import front
+from alter.reporting.sections._places import Place, front, points
+from alter.reporting.sections._standing import merged
 from alter.reporting.sections.questions import answer
-from alter.reporting.sections.scores import _alike, _cells
+from alter.reporting.sections.scores import _cells
 from alter.results import SplitScores, StageResult
 
 Compared = tuple[Path, Comparison]
@@ -31,8 +31,8 @@ def test_arms_are_rows_of_a_table_and_the_best_of_a_column_is_bold_where_they_ar
     report = gather(runs)
     [(caption, table)] = tables_of(report, "scores").items()
     assert "bold" in caption
-    assert table[0] == ["arm", "a", "b", "average"]
-    assert table[3] == ["r2: stage 1 (released)", "52.0", "58.0", "55.0"]
+    assert table[0] == ["arm", "average", "a", "b"]
+    assert table[3] == ["r2: stage 1 (released)", "55.0", "52.0", "58.0"]
     assert "r8: stage 1 (released) on 1" in reading_of(report, "scores")
 
 
@@ -119,7 +119,7 @@ def test_columns_with_all_scores_in_common_count_once() -> None:
         tasks = {"a": spread(a), "b": spread(b)}
         return Column(name=name, splits={"test": Summary(average=spread((a + b) / 2), tasks=tasks)})
 
-    found = _alike([column("one", 1.0, 2.0), column("two", 1.0, 2.0), column("three", 2.0, 1.0)], "test")
+    found = merged([column("one", 1.0, 2.0), column("two", 1.0, 2.0), column("three", 2.0, 1.0)], "test")
     assert [one.name for one in found] == ["one = two", "three"]
 
 
@@ -127,7 +127,8 @@ def test_columns_with_all_scores_in_common_count_once() -> None:
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "word"), [(0.1, 2, "better"), (-2, -0.1, "worse"), (-1, 1, "not told apart"), (math.nan, 1, "no interval")]
+    ("low", "high", "word"),
+    [(0.1, 2, "better"), (-2, -0.1, "worse"), (-1, 1, "not told apart (interval holds 0)"), (math.nan, 1, "no interval")],
 )
 def test_a_difference_is_told_where_its_interval_leaves_out_zero(low: float, high: float, word: str) -> None:
     middle = -1.0 if high == -0.1 else 0.5
@@ -140,19 +141,26 @@ def test_one_seed_and_equal_scores_are_said() -> None:
     assert answer(one) == "better (one seed)"
     same = one.model_copy(update={"difference": 0.0, "low": 0.0, "high": 0.0, "by_seed": [0.0, 0.0]})
     assert answer(same) == "the same scores"
+    apart = one.model_copy(update={"low": -0.1})
+    assert answer(apart) == "not told apart (interval holds 0; one seed)"
 
 
 def test_a_difference_needs_all_seeds_and_a_digit() -> None:
     one = Difference(question="?", arm="a", against="b", split="test", difference=0.5, low=0.1, high=0.9, by_seed=[1.1, -0.1])
-    assert answer(one) == "not told apart"
+    assert answer(one) == "not told apart (seeds disagree)"
     assert answer(one.model_copy(update={"by_seed": [0.6, 0.4]})) == "better"
-    assert answer(one.model_copy(update={"by_seed": [0.01], "difference": 0.01, "low": 0.005, "high": 0.02})) == "not told apart"
+    small = one.model_copy(update={"by_seed": [0.01, 0.01], "difference": 0.01, "low": 0.005, "high": 0.02})
+    assert answer(small) == "not told apart (below 0.05 points)"
 
 
-def test_the_answers_of_a_comparison_are_counted_and_the_clearest_is_named(compared: Compared) -> None:
+def test_the_answers_of_a_comparison_are_counted_and_the_first_question_is_answered(compared: Compared) -> None:
+    """Not the one with the largest difference, which says least."""
     report = gather([compared[0]])
-    assert "3 questions: 1 better, 1 worse, 1 not told apart." in reading_of(report, "answers")
-    assert "alter-lite is better than majority by 12.3 points (+8.1 to +16.9)" in reading_of(report, "answers")
+    said = reading_of(report, "answers")
+    assert "3 questions: 1 better, 1 worse, 1 not told apart (with one seed)." in said
+    assert "alter-lite against single-full: worse, -5.5 points (-7.0 to -4.0)." in said
+    assert "majority" not in said
+    assert "it does not mean that two arms are equal" in notes_of(report, "answers")
     [table] = tables_of(report, "answers").values()
     assert table[2][1:] == ["worse", "alter-lite", "single-full", "test", "-5.5", "-7.0 to -4.0", "-5.0, -6.0"]
 
@@ -197,16 +205,45 @@ def test_arms_with_fewer_seeds_are_told(tmp_path: Path, compared: Compared, fewe
 
 def test_the_front_is_what_nothing_cheaper_beats() -> None:
     places = {"cheap": (1, 50), "worse": (2, 49), "better": (3, 60), "same": (4, 60), "best": (9, 61)}
-    points = [Point(name=name, kind="own", x=x, y=y) for name, (x, y) in places.items()]
-    assert [point.name for point in front(points)] == ["cheap", "better", "best"]
+    assert [place.arm.name for place in front([place(name, x, y) for name, (x, y) in places.items()])] == [
+        "cheap",
+        "better",
+        "best",
+    ]
+
+
+def test_averages_that_read_alike_are_a_tie_and_the_cheaper_arm_wins() -> None:
+    assert [one.arm.name for one in front([place("cheap", 1, 59.81), place("dear", 20, 59.84)])] == ["cheap"]
+    assert [one.arm.name for one in front([place("one", 1, 59.81), place("other", 1, 59.84)])] == ["one", "other"]
+
+
+def place(name: str, cost: float, average: float, *, family: str = "own", is_close: bool = False) -> Place:
+    arm = Arm(name=name, title="", family=family, members=(), splits={}, columns=(), is_close=is_close)
+    return Place(arm=arm, cost=cost, average=spread(average), seeds=[0])
+
+
+def test_of_many_points_those_have_a_name_that_a_reader_looks_for() -> None:
+    others = [place(f"gate-{number}", 10 + number, 40.0) for number in range(12)]
+    main = [place("mine", 5, 50.0, is_close=True), place("single-full", 100, 45.0), place("best", 90, 60.0)]
+    peers = [place("peft-poly", 50, 41.0, family="peer"), place("peft-lora", 51, 42.0, family="peer")]
+    few = points([*main, *peers], kept=[])
+    assert all(point.named for point in few)
+    many = points([*others, *main, *peers], kept=[main[2]])
+    assert [point.name for point in many if point.named] == ["mine", "single-full", "best", "peft-lora"]
+    assert [point.name for point in many if point.close] == ["mine"]
+
+
+def test_arms_with_the_same_cost_and_average_are_one_point() -> None:
+    found = points([place("gate", 5, 50.0), place("mine", 5, 50.0, is_close=True), place("other", 6, 50.0)], kept=[])
+    assert [(point.name, point.close) for point in found] == [("mine = gate", True), ("other", False)]
 
 
 def test_budgets_are_in_units_that_people_read(compared: Compared) -> None:
     report = gather([compared[0]])
     [table] = tables_of(report, "budget").values()
-    assert table[1] == ["multi-full", "5 M", "6 M", "50", "1 min 40 s", "1.00", "2 GB", "24 MB", "40\u00a0%"]
+    assert table[1] == ["multi-full", "5 M", "6 M", "50", "1 min 40 s", "1.00", "2 GB", "24 MB", "40 %"]
     assert (
-        "alter-lite trains 400 k of 6 M parameters (6.7\u00a0%), takes 0.75 times the time of multi-full, 40\u00a0% of it for stage 2"
+        "alter-lite trains 400 k of 6 M parameters (6.7 %), takes 0.75 times the time of multi-full, 40 % of it for stage 2"
         in reading_of(report, "budget")
     )
     sizes, times = figures_of(report, "quality")
@@ -271,7 +308,7 @@ def test_several_recipes_are_set_against_their_time(tmp_path: Path) -> None:
     _, times = figures_of(report, "quality")
     assert times.x_label == "training time, s"
     assert [(point.name, point.x, point.y) for point in times.points] == [("one", 10.0, 50.0), ("two", 10.0, 51.0)]
-    assert "By time, nothing quicker is as good as two (10.00 s, 51.0)." in reading_of(report, "quality")
+    assert "Of trained arms, nothing quicker is as good as two (10.00 s, 51.0)." in reading_of(report, "quality")
 
 
 def test_what_is_not_known_is_not_drawn(tmp_path: Path) -> None:

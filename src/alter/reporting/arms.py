@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-from alter.comparison import Budget, ComparedTask, Difference, Spread, Summary, mean_budget
+from alter.comparison import Budget, ComparedTask, Difference, Spread, StageScores, Summary, mean_budget
 from alter.reporting.run_folder import SPLITS, Answer, RunFolder
 from alter.results import SplitScores
 
@@ -21,10 +21,11 @@ K = TypeVar("K")
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
-    """Scores that stand beside others: an arm's, or those of one of its stages."""
+    """Scores that stand beside others: an arm's, or those of one of its stages; `seeds` are the seeds that they are means over."""
 
     name: str
     splits: Mapping[str, Summary]
+    seeds: Sequence[int] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +38,8 @@ class Member:
         scores: split -> scores.
         budget: what it cost.
         answers: split -> task -> rows; only of arms that are looked at closely.
-        stage_tests: stage -> test average at its best step, where it was scored.
+        stages: stage -> validation and test average at its best step; the test one where it was scored.
+        released: the stage whose model was kept.
     """
 
     seed: int
@@ -45,7 +47,8 @@ class Member:
     scores: Mapping[str, SplitScores] = field(default_factory=dict)
     budget: Budget
     answers: Mapping[str, Mapping[str, Sequence[Answer]]] = field(default_factory=dict)
-    stage_tests: Mapping[str, float] = field(default_factory=dict)
+    stages: Mapping[str, StageScores] = field(default_factory=dict)
+    released: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +85,10 @@ class Arm:
         """What it cost, on average over its seeds."""
         return mean_budget([member.budget for member in self.members])
 
+    def seeds(self, split: str) -> list[int]:
+        """Return the seeds that were scored on a split."""
+        return [member.seed for member in self.members if split in member.scores]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
@@ -97,6 +104,7 @@ class Part:
         closely: of a comparison which arm is looked at closely, and why, in a sentence.
         differences: what a comparison answers.
         environments: where from -> versions and machine.
+        is_last_call: whether these are those of the last call alone, since no run directory is there that has its own.
         is_comparison: whether it is one.
     """
 
@@ -109,6 +117,7 @@ class Part:
     closely: str = ""
     differences: Sequence[Difference] = ()
     environments: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    is_last_call: bool = False
     is_comparison: bool = False
 
     @property
@@ -120,6 +129,12 @@ class Part:
     def close(self) -> list[Arm]:
         """The arms that are looked at closely."""
         return [arm for arm in self.arms if arm.is_close]
+
+    @property
+    def is_bare(self) -> bool:
+        """Whether there is neither a run directory nor an answer of any arm: nothing but tables can be shown."""
+        members = [member for arm in self.arms for member in arm.members]
+        return self.is_comparison and not any(member.run is not None or any(member.answers.values()) for member in members)
 
 
 def spread(values: Iterable[float]) -> Spread:

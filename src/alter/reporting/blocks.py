@@ -8,6 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+MOST_NUMBERS = 16
+"""With more columns than this a matrix has no numbers in its cells, which are too narrow, and a table says them."""
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -90,13 +93,20 @@ class Tree:
 
 @dataclass(frozen=True, kw_only=True)
 class Point:
-    """A point of a scatter chart; `kind` chooses its marker."""
+    """A point of a scatter chart; `kind` chooses its marker.
+
+    Attributes:
+        named: whether its name stands beside it; of many points only some have room for one.
+        close: whether it is the arm that is looked at closely.
+    """
 
     name: str
     kind: str
     x: float
     y: float
     sd: float | None = None
+    named: bool = True
+    close: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,3 +186,8 @@ class Report:
 
     title: str
     sections: Sequence[Section]
+
+    @property
+    def shown(self) -> Report:
+        """The same without sections that have nothing to say: JSON has every key, a page none that is empty."""
+        return Report(title=self.title, sections=[one for one in self.sections if one.reading or one.blocks])

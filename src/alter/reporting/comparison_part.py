@@ -8,7 +8,7 @@ from pathlib import Path
 
 from alter.comparison import NAME, ArmResult, ArmRun, Comparison, read_comparison
 from alter.reporting.arms import METHOD_FAMILIES, Arm, Column, Member, Part
-from alter.reporting.files import Files, date_of
+from alter.reporting.files import Files
 from alter.reporting.run_folder import RESULTS, SPLITS, Answer, RunFolder, read_answers, read_run
 from alter.reporting.words import listed
 
@@ -38,6 +38,7 @@ def comparison_part(folder: Path, files: Files) -> Part:
         closely=closely,
         differences=found.differences,
         environments=_environments(folder, found, arms),
+        is_last_call=not any(run.results.environment for arm in arms for run in arm.runs),
         is_comparison=True,
     )
 
@@ -90,14 +91,13 @@ def _facts(folder: Path, found: Comparison) -> dict[str, str]:
         "preset": found.preset,
         "seeds": listed([str(seed) for seed in found.seeds]),
         "arms": str(len(found.arms)),
-        "written": date_of([folder / NAME]),
     }
 
 
 def _arm(name: str, arm: ArmResult, folder: Path, found: Comparison, files: Files, *, is_close: bool) -> Arm:
     has_run = arm.family not in WITHOUT_RUNS
     members = [_member(run, folder, list(found.tasks), files, has_run=has_run, is_close=is_close) for run in arm.runs]
-    columns = [Column(name=name, splits=arm.summary)] if arm.summary else []
+    columns = [Column(name=name, splits=arm.summary, seeds=[run.seed for run in arm.runs])] if arm.summary else []
     return Arm(
         name=name, title=arm.title, family=arm.family, members=members, splits=arm.summary, columns=columns, is_close=is_close,
         failed=arm.failed,
@@ -110,8 +110,9 @@ def _member(run: ArmRun, folder: Path, tasks: list[str], files: Files, *, has_ru
         places = {split: run.answers[split] for split in SPLITS if split in run.answers}
         answers = {split: read_answers(place, folder, tasks, files) for split, place in places.items()}
     read = _run(folder, run, files) if has_run else None
-    tests = {stage: one.test for stage, one in run.stages.items() if one.test is not None}
-    return Member(seed=run.seed, run=read, scores=run.splits, budget=run.budget, answers=answers, stage_tests=tests)
+    return Member(
+        seed=run.seed, run=read, scores=run.splits, budget=run.budget, answers=answers, stages=run.stages, released=run.released
+    )
 
 
 def _run(folder: Path, run: ArmRun, files: Files) -> RunFolder | None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
 
@@ -96,9 +94,3 @@ def _first(error: pydantic.ValidationError) -> str:
     problem = error.errors(include_url=False, include_input=False)[0]
     where = ".".join(map(str, problem["loc"]))
     return f"{where}: {problem['msg']}" if where else str(problem["msg"])
-
-
-def date_of(paths: Sequence[Path]) -> str:
-    """Return when the newest of these files was written, to the minute; '' where none is there."""
-    times = [path.stat().st_mtime for path in paths if path.is_file()]
-    return datetime.fromtimestamp(max(times), UTC).strftime("%Y-%m-%d %H:%M UTC") if times else ""

@@ -13,7 +13,7 @@ _SIGNS = re.compile(r"([\\`*_\[\]#|~])")
 def to_markdown(report: Report) -> str:
     """Return a report as GitHub-flavoured Markdown."""
     lines = [f"# {escaped(report.title)}", ""]
-    for section in report.sections:
+    for section in report.shown.sections:
         lines += _section(section)
     return "\n".join(lines).rstrip() + "\n"
 

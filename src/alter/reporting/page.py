@@ -29,7 +29,7 @@ def to_html(report: Report) -> str:
         keep_trailing_newline=True,
     )
     environment.filters["kind"] = _kind
-    return environment.get_template("report.html.j2").render(report=report, svg=_drawer())
+    return environment.get_template("report.html.j2").render(report=report.shown, svg=_drawer())
 
 
 def _kind(block: Block) -> str:

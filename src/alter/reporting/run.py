@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from alter.comparison import NAME
-from alter.errors import CheckpointError, ConfigError
+from alter.errors import CheckpointError, ConfigError, counted
 from alter.reporting.arms import Part
 from alter.reporting.blocks import Block, Cell, Fold, Report, Section, Table
 from alter.reporting.comparison_part import comparison_part
@@ -100,7 +100,7 @@ def _with_files(section: Section, files: Files) -> Section:
     unique = {str(one.path): one.size for one in files.read}
     rows = [[Cell(path), Cell(bytes_text(size), size)] for path, size in sorted(unique.items())]
     table = Table(caption="Files", columns=["file", "size"], rows=rows)
-    blocks: list[Block] = [*section.blocks, Fold(title=f"{len(rows)} files read", blocks=[table])]
+    blocks: list[Block] = [*section.blocks, Fold(title=f"{counted(len(rows), 'file')} read", blocks=[table])]
     return dataclasses.replace(section, title="Environment and files", blocks=blocks)
 
 

@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from alter.comparison import Budget, ComparedTask, Comparison, Spread, Summary
+from alter.comparison import Budget, ComparedTask, Comparison, Spread, StageScores, Summary
 from alter.reporting.arms import Arm, Column, Member, Part, spread
-from alter.reporting.files import Files, date_of
-from alter.reporting.run_folder import PREDICTIONS, RESULTS, SPLITS, RunFolder, read_answers, read_run
+from alter.reporting.files import Files
+from alter.reporting.run_folder import PREDICTIONS, SPLITS, RunFolder, read_answers, read_run
 from alter.reporting.words import listed, stage_name
-from alter.results import SplitScores, average
+from alter.results import SplitScores, StageResult, average
 
 SMALL_BELOW: int = Comparison.model_fields["small_below"].default
 
@@ -70,7 +70,6 @@ def _facts(run: RunFolder, arm: str) -> dict[str, str]:
         "preset": results.preset or "-",
         "seed": str(results.seed),
         "released": stage_name(results.released) or "-",
-        "written": date_of([run.path / RESULTS]),
         **({} if arm == results.recipe else {"arm": arm}),
     }
 
@@ -106,15 +105,24 @@ def _arm(name: str, runs: Sequence[RunFolder], tasks: Mapping[str, ComparedTask]
             run=run,
             scores=run.results.splits,
             budget=_budget(run),
-            stage_tests={stage: one.test.average for stage, one in run.results.stages.items() if one.test is not None},
+            stages={stage: _stage(one) for stage, one in run.results.stages.items()},
+            released=run.results.released,
             answers={split: read_answers(f"{PREDICTIONS}/{split}", run.path, list(tasks), files) for split in SPLITS},
         )
         for run in runs
     ]
     released = _released(runs, tasks)
-    columns = [Column(name=f"{prefix}{heading}", splits=splits) for heading, splits in _columns(runs, tasks, released).items()]
+    seeds = [run.results.seed for run in runs]
+    columns = [
+        Column(name=f"{prefix}{heading}", splits=splits, seeds=seeds)
+        for heading, splits in _columns(runs, tasks, released).items()
+    ]
     title = f"{runs[0].results.recipe}, preset {runs[0].results.preset or 'none'}"
     return Arm(name=name, title=title, family="run", members=members, splits=released, columns=columns, is_close=True)
+
+
+def _stage(one: StageResult) -> StageScores:
+    return StageScores(validation=one.average, test=None if one.test is None else one.test.average)
 
 
 Splits = dict[str, Summary]

@@ -27,12 +27,15 @@ HEAT = "#0a0b10"
 """The full colour of a heatmap."""
 ON_HEAT = "#0a0b11"
 """Text on a heatmap's full colour."""
-SERIES = tuple(f"#0a0b2{number}" for number in range(6))
+QUIET = "#0a0b12"
+"""What stands back."""
+SERIES = tuple(f"#0a0b2{number}" for number in range(8))
 """Lines and points: `--series-0` and so on."""
 VARIABLES = {
     INK[1:]: "currentColor",
     HEAT[1:]: "var(--heat)",
     ON_HEAT[1:]: "var(--on-heat)",
+    QUIET[1:]: "var(--quiet)",
     **{color[1:]: f"var(--series-{number})" for number, color in enumerate(SERIES)},
 }
 DASHES: tuple[tuple[float, tuple[float, ...]], ...] = (
@@ -42,8 +45,10 @@ DASHES: tuple[tuple[float, tuple[float, ...]], ...] = (
     (0, (7, 2, 1.5, 2)),
     (0, (3, 3)),
     (0, (9, 3)),
+    (0, (7, 2, 1.5, 2, 1.5, 2)),
+    (0, (1.5, 4)),
 )
-MARKERS = ("o", "s", "^", "D", "v", "X")
+MARKERS = ("o", "s", "^", "D", "v", "X", "P", "*")
 WIDE, LEAST = 520, 0.8
 """A figure wider than so many pixels keeps this share of its width on narrow screens."""
 PIXELS = 72
@@ -119,13 +124,18 @@ def _inline(text: str, *, key: str, alt: str) -> str:
     body = re.sub(r"<defs>\s*</defs>", "", body).replace("xlink:href", "href")
     body = re.sub(r"\b(fill|stroke): #([0-9a-f]{6})", lambda hit: f"{hit[1]}: {VARIABLES.get(hit[2], f'#{hit[2]}')}", body)
     body = re.sub(r" (d|x|y|x1|x2|y1|y2|width|height|points|transform)=\"([^\"]*)\"", _rounded, body)
-    body = re.sub(r"font: ([\d.]+px)[^;\"]*", r"font-size: \1", body)
+    # The letters are the page's, whatever matplotlib measured with; older versions of it write all of a font in one property.
+    body = re.sub(r"font-family: [^;\"]*;? ?", "", re.sub(r"font: (?:(\d+) )?([\d.]+px)[^;\"]*", _font, body))
     body = re.sub(r"\n\s*", "\n", _unique(body, key))
     label = escape(alt)
     # A wide figure is not made smaller than it can be read: it scrolls.
     least = f"; min-width: {LEAST * width:.0f}px" if width > WIDE else ""
     size = f'style="width: {width:.0f}px{least}" viewBox="0 0 {width:.1f} {height:.1f}"'
     return f'<svg class="plot" {size} role="img" aria-label="{label}"><title>{label}</title>{body.strip()}</svg>'
+
+
+def _font(hit: re.Match[str]) -> str:
+    return f"font-weight: {hit[1]}; font-size: {hit[2]}" if hit[1] else f"font-size: {hit[2]}"
 
 
 def _rounded(hit: re.Match[str]) -> str:

@@ -12,6 +12,8 @@ from alter.reporting.words import clean
 WIDTH, HEIGHT = 380, 220
 NUM_MARKERS = 7
 MOST_SIGNS = 24
+HANDLE = 5.2
+"""Length of a legend's lines in letters: two periods of the longest dash, which would look like no dash otherwise."""
 
 
 def draw_lines(chart: Lines) -> Figure:
@@ -22,8 +24,8 @@ def draw_lines(chart: Lines) -> Figure:
         # Markers of different lines stand at different steps, so that lines that lie on each other are seen to.
         start = (number * every) // max(1, len(chart.series))
         axes.plot(
-            series.x, series.y, color=SERIES[number % 6], linestyle=DASHES[number % 6], marker=MARKERS[number % 6],
-            markevery=(start, every), label=clean(series.name, most=MOST_SIGNS),
+            series.x, series.y, color=SERIES[number % len(SERIES)], linestyle=DASHES[number % len(DASHES)],
+            marker=MARKERS[number % len(MARKERS)], markevery=(start, every), label=clean(series.name, most=MOST_SIGNS),
         )  # fmt: skip
     for x, word in chart.marks:
         axes.axvline(x, color=INK, linewidth=0.9, linestyle=(0, (2, 2)))
@@ -34,9 +36,10 @@ def draw_lines(chart: Lines) -> Figure:
     axes.grid(visible=True, axis="y")
     axes.set_xlabel(chart.x_label)
     axes.set_ylabel(chart.y_label)
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
+    # Steps are whole numbers, also where a line has one point only.
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, min_n_ticks=1))
     if len(chart.series) > 1:
         longest = max(len(clean(series.name, most=MOST_SIGNS)) for series in chart.series)
-        columns = 3 if longest <= 12 else 2
-        axes.legend(loc="upper center", bbox_to_anchor=(0.46, -0.2), ncols=columns, handlelength=3.2, columnspacing=1.2)
+        columns = 3 if longest <= 10 else 2
+        axes.legend(loc="upper center", bbox_to_anchor=(0.46, -0.2), ncols=columns, handlelength=HANDLE, columnspacing=1.2)
     return figure

@@ -1,6 +1,6 @@
 """The sections of a report, one file each: `piece(part)` turns a part's numbers into sentences, tables and figures.
 
-A section without anything to say of any part is left out.
+A section that no part has is left out; one that has nothing to say keeps its place in JSON, and is on no page.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from alter.reporting.sections import (
     quality,
     questions,
     scores,
+    short,
     sources,
     worst,
 )
@@ -26,6 +27,7 @@ from alter.reporting.sections._piece import Piece
 from alter.reporting.words import capital
 
 SECTIONS: dict[str, tuple[str, Callable[[Part], Piece | None]]] = {
+    "short": (short.TITLE, short.piece),
     "overview": (overview.TITLE, overview.piece),
     "scores": (scores.TITLE, scores.piece),
     "answers": (questions.TITLE, questions.piece),
@@ -53,5 +55,9 @@ def _section(key: str, title: str, pieces: Sequence[tuple[Part, Piece | None]]) 
         return None
     if len(pieces) == 1:
         return Section(key=key, title=title, reading=found[0][1].reading, blocks=found[0][1].blocks)
-    folds = [Fold(title=capital(part.title), reading=piece.reading, blocks=piece.blocks, is_open=True) for part, piece in found]
+    folds = [
+        Fold(title=capital(part.title), reading=piece.reading, blocks=piece.blocks, is_open=True)
+        for part, piece in found
+        if piece.reading or piece.blocks
+    ]
     return Section(key=key, title=title, reading=(), blocks=folds)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from alter.reporting.arms import Part
-from alter.reporting.blocks import Block, Cell, Figure, Figures, Fold, Heatmap, Table, Tree
+from alter.reporting.blocks import MOST_NUMBERS, Block, Cell, Figure, Figures, Fold, Heatmap, Table, Tree
 from alter.reporting.gate_weights import Clusters, Floats, Weights, affinity, clusters, is_apart, stage_weights
 from alter.reporting.sections._piece import Piece
 from alter.reporting.sections.gates import why_without
@@ -23,8 +23,11 @@ HOW = (
 
 def piece(part: Part) -> Piece:
     """Show how alike tasks are weighed, in the arms that are looked at closely."""
+    if part.is_bare:
+        return Piece(reading=())
     named = len(part.arms) > 1
-    reading, folds = [HOW], []
+    reading: list[str] = []
+    folds: list[Block] = []
     for arm in part.close:
         by_stage = stage_weights(arm.runs)
         if not by_stage:
@@ -35,7 +38,9 @@ def piece(part: Part) -> Piece:
             reading.append(f"{of}: {sentence}")
             if blocks:
                 folds.append(Fold(title=of, blocks=blocks, is_open=True))
-    return Piece(reading=reading, blocks=folds)
+    return Piece(
+        reading=[HOW, *reading] if any(arm.runs and stage_weights(arm.runs) for arm in part.close) else reading, blocks=folds
+    )
 
 
 def _stage(weights: Weights) -> tuple[str, list[Block]]:
@@ -82,7 +87,7 @@ def _blocks(weights: Weights, found_TT: Floats, tree: Clusters) -> list[Block]:
             Tree(title="Tree by average linkage", alt=said, leaves=names, branches=tree.branches, label="distance, 1 - affinity")
         )
     caption = "Tasks are in the order of the tree; where branches meet is the mean distance of the tasks that they join."
-    return [Figures(caption=caption, figures=figures), _table(names, ordered_TT)] if len(names) > 16 else [
+    return [Figures(caption=caption, figures=figures), _table(names, ordered_TT)] if len(names) > MOST_NUMBERS else [
         Figures(caption=caption, figures=figures)
     ]  # fmt: skip
 

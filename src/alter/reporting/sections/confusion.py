@@ -8,13 +8,12 @@ from dataclasses import dataclass
 
 from alter.errors import counted
 from alter.reporting.arms import Arm, Part
-from alter.reporting.blocks import Block, Cell, Figures, Fold, Heatmap, Table
+from alter.reporting.blocks import MOST_NUMBERS, Block, Cell, Figures, Fold, Heatmap, Table
 from alter.reporting.run_folder import SPLITS, Answer
 from alter.reporting.sections._piece import Piece
 from alter.reporting.words import capital, clean, number_cell, percent
 
 TITLE = "Confusions"
-MANY_LABELS = 20
 MOST_PAIRS = 15
 NO_LABEL = "(no label)"
 NO_ANSWERS = "no answers are there (predictions/): they were deleted, or the run is of an earlier version of alter."
@@ -79,10 +78,12 @@ def confusion_of(arm: Arm, task: str, labels: Sequence[str] | None) -> Confusion
 
 def piece(part: Part) -> Piece:
     """Show the confusions of the arms that are looked at closely."""
+    if part.is_bare:
+        return Piece(reading=())
     tasks = {name: task.labels for name, task in part.tasks.items() if task.kind in ("classification", "unknown")}
     if not tasks:
         return Piece(reading=["There is no classification task."])
-    reading = [part.closely] if part.closely else []
+    reading: list[str] = []
     blocks: list[Block] = []
     for arm in part.close:
         found = [one for task, labels in tasks.items() if (one := confusion_of(arm, task, labels)) is not None]
@@ -93,7 +94,8 @@ def piece(part: Part) -> Piece:
         reading.append(prefix + first(_sentence(found)))
         mine = [block for one in found for block in _blocks(one)]
         blocks += [Fold(title=arm.name, blocks=mine, is_open=True)] if len(part.close) > 1 else mine
-    return Piece(reading=reading, blocks=_gathered(blocks))
+    why = [part.closely] if part.closely and blocks else []
+    return Piece(reading=[*why, *reading], blocks=_gathered(blocks))
 
 
 def _sentence(found: Sequence[Confusion]) -> str:
@@ -120,7 +122,7 @@ def told(one: Confusion) -> str:
 
 
 def _blocks(one: Confusion) -> list[Block]:
-    if len(one.labels) > MANY_LABELS:
+    if len(one.labels) + bool(one.invalid) > MOST_NUMBERS:
         return [_pairs(one)]
     return [Figures(caption="", figures=[_matrix(one)])]
 

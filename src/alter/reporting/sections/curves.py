@@ -2,31 +2,41 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 
 from alter.comparison import mean
 from alter.errors import counted
-from alter.reporting.arms import Arm, Part
+from alter.reporting.arms import Arm, Member, Part
 from alter.reporting.blocks import Block, Cell, Figures, Fold, Lines, Note, Series, Table
 from alter.reporting.run_folder import Event, RunFolder
 from alter.reporting.sections._piece import Piece
+from alter.reporting.sections._released import PRECISION, is_rounded
 from alter.reporting.words import NONE, number, number_cell, seconds_text, stage_name
+from alter.results import StageResult
 
 TITLE = "Learning curves"
 MOST_LINES = 6
 """Lines in one chart; more could not be told apart without colours."""
 MOST_POINTS = 150
+LEAST_POINTS = 2
+"""A curve of fewer points is none; the table has the number."""
 STEPS = "optimizer steps"
+LOSS = "training loss (mean since last logged step)"
 
 
 def piece(part: Part) -> Piece:
     """Show the curves of every arm that is one run a seed."""
+    if part.is_bare:
+        return Piece(reading=())
     shown = [arm for arm in part.arms if any(run.journal for run in arm.runs)]
     close = [arm for arm in shown if arm.is_close]
     reading = [sentence for arm in close for sentence in _reading(arm, named=len(part.arms) > 1)]
     without = [arm.name for arm in part.close if arm not in shown]
     reading += [f"There is no metrics.jsonl of {name}, so its curves are missing." for name in without]
+    if "validation" in part.splits and any(is_rounded(member) for arm in shown for member in arm.members):
+        reading.append(PRECISION)
     if len(part.arms) == 1:
         return Piece(reading=reading, blocks=_arm_blocks(shown[0]) if shown else ())
     ordered = close + [arm for arm in shown if not arm.is_close]
@@ -70,23 +80,31 @@ def _arm_blocks(arm: Arm) -> list[Block]:
     runs = [run for run in arm.runs if run.journal]
     offsets, marks = _offsets(runs)
     losses = loss_curves(runs, offsets)
-    charts = [losses[start : start + MOST_LINES] for start in range(0, len(losses), MOST_LINES)]
+    charts = _evenly(losses)
     of_seeds = f", mean over {len(runs)} seeds" if len(runs) > 1 else ""
     figures = [
-        _chart(f"Training loss{_place(number, len(charts))}{of_seeds}", "mean loss since the last line", lines, marks)
-        for number, lines in enumerate(charts)
+        _chart(f"Training loss{_place(number, charts)}{of_seeds}", LOSS, lines, marks) for number, lines in enumerate(charts)
     ]
     validation = _validation_curves(arm, offsets)[:MOST_LINES]
-    if validation:
+    if any(len(one.x) >= LEAST_POINTS for one in validation):
         figures.append(_chart("Validation average", "average over tasks, percent", validation, marks))
-    if not figures:
+    if not figures and not validation:
         return [Note("The journal has no lines to draw.")]
     caption = "Steps of stage 2 are counted on from stage 1." if marks else ""
-    return [Figures(caption=caption, figures=figures), _table(arm)]
+    return [*([Figures(caption=caption, figures=figures)] if figures else []), _table(arm)]
 
 
-def _place(number: int, of: int) -> str:
-    return f" ({number + 1} of {of})" if of > 1 else ""
+def _evenly(lines: Sequence[Series]) -> list[Sequence[Series]]:
+    """Return the lines of each chart: about as many in every one, so that none has a line by itself."""
+    number = math.ceil(len(lines) / MOST_LINES)
+    ends = [round(len(lines) * place / number) for place in range(number + 1)] if number else [0]
+    return [lines[start:end] for start, end in itertools.pairwise(ends)]
+
+
+def _place(number: int, charts: Sequence[Sequence[Series]]) -> str:
+    """Return what tells a chart's title from another's; a line by itself has no legend that names it."""
+    alone = f" of {charts[number][0].name}" if len(charts[number]) == 1 else ""
+    return f"{alone} ({number + 1} of {len(charts)})" if len(charts) > 1 else alone
 
 
 def _chart(title: str, y_label: str, series: Sequence[Series], marks: Sequence[tuple[float, str]]) -> Lines:
@@ -154,11 +172,7 @@ def _table(arm: Arm) -> Table:
     rows = []
     for member in arm.members:
         for stage, one in member.run.results.stages.items() if member.run is not None else ():
-            rows.append([
-                Cell(str(member.seed), member.seed), Cell(stage_name(stage)), number_cell(one.average),
-                number_cell(member.stage_tests.get(stage)), Cell(f"{one.best_step:,}", one.best_step), Cell(f"{one.steps:,}", one.steps),
-                Cell(seconds_text(one.seconds), one.seconds), Cell(one.taken_from or NONE),
-            ])  # fmt: skip
+            rows.append(_row(member, stage, one))
     heads = ["seed", "stage", "best validation average", "test average", "at step", "of steps", "time", "taken from"]
     kept = [column for column, _ in enumerate(heads) if any(row[column].text != NONE for row in rows)]
     return Table(
@@ -167,3 +181,12 @@ def _table(arm: Arm) -> Table:
         rows=[[row[column] for column in kept] for row in rows],
         num_text=2,
     )
+
+
+def _row(member: Member, stage: str, one: StageResult) -> list[Cell]:
+    test = member.stages[stage].test if stage in member.stages else None
+    return [
+        Cell(str(member.seed), member.seed), Cell(stage_name(stage)), number_cell(one.average), number_cell(test),
+        Cell(f"{one.best_step:,}", one.best_step), Cell(f"{one.steps:,}", one.steps), Cell(seconds_text(one.seconds), one.seconds),
+        Cell(one.taken_from or NONE),
+    ]  # fmt: skip

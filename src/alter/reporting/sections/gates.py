@@ -19,6 +19,8 @@ KINDS = ("own adapter", "other tasks' adapters", "shared adapters")
 
 def piece(part: Part) -> Piece:
     """Show the weights of every arm that has gates."""
+    if part.is_bare:
+        return Piece(reading=())
     found = [arm for arm in part.arms if arm.family in (*METHOD_FAMILIES, "run") and stage_weights(arm.runs)]
     named = len(part.arms) > 1
     reading = [sentence for arm in part.close if arm in found for sentence in _reading(arm, named=named)]

@@ -1,4 +1,4 @@
-"""What was run: recipe, base model, preset, seeds, dates, and the tasks with their rows."""
+"""What was run: recipe, base model, preset, seeds, and the tasks with their rows."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from alter.reporting.words import NONE, clean, listed
 TITLE = "What was run"
 ROWS = ("train", "validation", "test")
 MANY_LABELS = 8
+BARE = "No run directories are here, so there are no curves, gate maps, affinities, confusions and worst answers."
 MOST_SIGNS = 2000
 """Of what went wrong: messages of several seeds, each with its remedy at the end."""
 
@@ -20,10 +21,16 @@ def piece(part: Part) -> Piece:
     blocks: list[Block] = [_facts(part), _tasks(part)]
     if part.is_comparison:
         blocks.append(_arms(part))
-    failed = [f"{arm.name}: {clean(arm.failed, most=MOST_SIGNS)}" for arm in part.arms if arm.failed]
+    failed = [f"{arm.name}: {clean(_one_line(arm.failed), most=MOST_SIGNS)}" for arm in part.arms if arm.failed]
     return Piece(
-        reading=[_sentence(part)], blocks=blocks + [Note(f"Not all seeds of an arm came through. {text}") for text in failed]
+        reading=[_sentence(part), *([BARE] if part.is_bare else [])],
+        blocks=blocks + [Note(f"Not all seeds of an arm came through. {text}") for text in failed],
     )
+
+
+def _one_line(messages: str) -> str:
+    """Return the messages of several seeds, which stand on a line each, with a stop between them."""
+    return "; ".join(line.strip() for line in messages.splitlines() if line.strip())
 
 
 def _sentence(part: Part) -> str:
@@ -37,8 +44,9 @@ def _sentence(part: Part) -> str:
     rows = sum(task.rows.get("train", 0) for task in part.tasks.values())
     learnt = f" with {counted(rows, 'training row')}" if rows else ""
     if part.is_comparison:
-        ran = sum(bool(arm.members) for arm in part.arms)
-        return f"{counted(ran, 'arm')} side by side on {tasks}{learnt}."
+        ran, arms = sum(bool(arm.members) for arm in part.arms), counted(len(part.arms), "arm")
+        scored = "" if ran == len(part.arms) else f", {ran} of which {'has' if ran == 1 else 'have'} scores"
+        return f"{arms} side by side on {tasks}{learnt}{scored}."
     runs = sum(len(arm.members) for arm in part.arms)
     return f"{counted(runs, 'run')} of {counted(len(part.arms), 'recipe')} on {tasks}{learnt}."
 
@@ -69,4 +77,4 @@ def _arms(part: Part) -> Table:
         [Cell(arm.name), Cell(clean(arm.title)), Cell(arm.family), Cell(str(len(arm.members)), len(arm.members))]
         for arm in part.arms
     ]
-    return Table(caption="Arms", columns=["arm", "what it is", "family", "seeds"], rows=rows, num_text=3)
+    return Table(caption="Arms", columns=["arm", "what it is", "family", "number of seeds"], rows=rows, num_text=3)

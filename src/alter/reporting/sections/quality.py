@@ -7,11 +7,14 @@ from collections.abc import Sequence
 
 from alter.comparison import Budget
 from alter.reporting.arms import Arm, Part
-from alter.reporting.blocks import Block, Figure, Figures, Note, Point, Scatter
+from alter.reporting.blocks import Block, Figure, Figures, Note, Scatter
 from alter.reporting.sections._piece import Piece
+from alter.reporting.sections._places import Place, front, is_as_good, merged, points
 from alter.reporting.words import count_text, listed, number
 
 TITLE = "Budget against quality"
+MOST_TOLD = 9
+NOT_TESTED = "Whether two averages differ by more than chance is not asked here; see Plain answers."
 
 
 def piece(part: Part) -> Piece | None:
@@ -20,22 +23,22 @@ def piece(part: Part) -> Piece | None:
         return None
     split = part.splits[0]
     scored = [(arm, arm.budget) for arm in part.arms if _average(arm, split) is not None]
-    by_size = _points(scored, split, "trainable_parameters")
+    by_size = _places(scored, split, "trainable_parameters")
     has_relative = any(budget.relative_time is not None for _, budget in scored)
-    by_time = _points(scored, split, "relative_time" if has_relative else "seconds")
-    figures: list[Figure] = []
+    by_time = _places(scored, split, "relative_time" if has_relative else "seconds")
     label = f"average on {split} rows, percent"
-    if len(by_size) > 1:
-        figures.append(_chart("Trained parameters", by_size, "parameters trained (logarithmic)", label, is_log=True))
-    if len(by_time) > 1:
-        figures.append(_chart("Time", by_time, "time relative to multi-full" if has_relative else "training time, s", label))
-    blocks: list[Block] = [Figures(caption=_caption(part, split), figures=figures)] if figures else []
-    untrained = [f"{arm.name} ({number(_average(arm, split))})" for arm, budget in scored if not budget.trainable_parameters]
-    if untrained:
-        blocks.append(
-            Note(f"Not in the first chart, for their parameters trained are none or unknown: {listed(untrained, most=9)}.")
-        )
-    return Piece(reading=_reading(by_size, by_time, has_relative=has_relative), blocks=blocks)
+    time_label = "time relative to multi-full" if has_relative else "training time, s"
+    drawn = [places for places in (by_size, by_time) if len(places) > 1]
+    figures: list[Figure] = [
+        _chart("Trained parameters", part, places, "parameters trained (logarithmic)", label, is_log=True)
+        if places is by_size
+        else _chart("Time", part, places, time_label, label)
+        for places in drawn
+    ]
+    blocks: list[Block] = (
+        [Figures(caption=_caption(part, split), figures=figures), *_missing(scored, split, drawn)] if drawn else []
+    )
+    return Piece(reading=_reading(part, split, by_size, by_time, has_relative=has_relative), blocks=blocks)
 
 
 def _average(arm: Arm, split: str) -> float | None:
@@ -43,43 +46,97 @@ def _average(arm: Arm, split: str) -> float | None:
     return summary.average.mean if summary is not None and math.isfinite(summary.average.mean) else None
 
 
-def _points(scored: Sequence[tuple[Arm, Budget]], split: str, what: str) -> list[Point]:
-    found = []
-    for arm, budget in scored:
-        cost, summary = getattr(budget, what), arm.splits.get(split)
-        if cost and summary is not None:
-            sd = summary.average.sd if math.isfinite(summary.average.sd) else None
-            found.append(Point(name=arm.name, kind=arm.family, x=float(cost), y=summary.average.mean, sd=sd))
-    return found
-
-
-def front(points: Sequence[Point]) -> list[Point]:
-    """Return the points that no other one beats: none is at least as good for at most the cost, and better in one of both."""
+def _places(scored: Sequence[tuple[Arm, Budget]], split: str, what: str) -> list[Place]:
+    """Return where each arm with a known cost lies."""
     return [
-        one
-        for one in points
-        if not any(other.x <= one.x and other.y >= one.y and (other.x, other.y) != (one.x, one.y) for other in points)
+        Place(arm=arm, cost=float(cost), average=arm.splits[split].average, seeds=arm.seeds(split))
+        for arm, budget in scored
+        if (cost := getattr(budget, what))
     ]
 
 
-def _reading(by_size: Sequence[Point], by_time: Sequence[Point], *, has_relative: bool) -> list[str]:
-    found = []
+def _missing(scored: Sequence[tuple[Arm, Budget]], split: str, drawn: Sequence[Sequence[Place]]) -> list[Note]:
+    """Say which arms are in no chart, or in one alone, since what they cost is nothing or unknown."""
+    charts = [{place.arm.name for place in places} for places in drawn]
+    found: dict[str, list[str]] = {}
+    for arm, _ in scored:
+        present = [arm.name in names for names in charts]
+        if not all(present):
+            found.setdefault(_where(present), []).append(f"{arm.name} ({number(_average(arm, split))})")
+    return [
+        Note(f"{where}, for what they cost is nothing or unknown: {listed(arms, most=MOST_TOLD)}.")
+        for where, arms in found.items()
+    ]
+
+
+def _where(present: Sequence[bool]) -> str:
+    if len(present) == 1:
+        return "Not in the chart"
+    return f"Not in the {'second' if present[0] else 'first'} chart" if any(present) else "In neither chart"
+
+
+def _reading(part: Part, split: str, by_size: Sequence[Place], by_time: Sequence[Place], *, has_relative: bool) -> list[str]:
+    """Say which arms nothing cheaper matches, of arms with the seeds of the one that is looked at closely; yardsticks have no cost."""
+    found, kept = [], []
     if len(by_size) > 1:
-        kept = sorted(front(by_size), key=lambda point: point.x)
-        told = [f"{one.name} ({count_text(one.x)}, {number(one.y)})" for one in kept]
-        found.append(f"By trained parameters, nothing cheaper is as good as {listed(told)}.")
+        mine = front(_comparable(part, split, by_size))
+        kept += mine
+        told = [f"{name} ({count_text(place.cost)}, {number(place.average.mean)})" for name, place in _named(mine)]
+        found.append(f"{_of(part, split)} nothing with fewer trained parameters is as good as {listed(told)}.")
     if len(by_time) > 1:
-        kept = sorted(front(by_time), key=lambda point: point.x)
+        mine = front(_comparable(part, split, by_time))
+        kept += mine
         unit = "" if has_relative else " s"
-        told = [f"{one.name} ({number(one.x, 2)}{unit}, {number(one.y)})" for one in kept]
-        found.append(f"By time, nothing quicker is as good as {listed(told)}.")
-    return found or ["Fewer than two arms have a known cost, so there is nothing to draw."]
+        told = [f"{name} ({number(place.cost, 2)}{unit}, {number(place.average.mean)})" for name, place in _named(mine)]
+        found.append(f"{_of(part, split)} nothing quicker is as good as {listed(told)}.")
+    if not found:
+        return ["Fewer than two arms have a known cost, so there is nothing to draw."]
+    return [*found, *_yardsticks(part, split, kept), *([NOT_TESTED] if part.differences else [])]
 
 
-def _chart(title: str, points: Sequence[Point], x_label: str, y_label: str, *, is_log: bool = False) -> Scatter:
-    told = "; ".join(f"{one.name} {count_text(one.x) if is_log else number(one.x, 2)}, {number(one.y)}" for one in points)
+def _named(places: Sequence[Place]) -> list[tuple[str, Place]]:
+    return sorted(((same.name, same.first) for same in merged(places)), key=lambda pair: pair[1].cost)
+
+
+def _comparable(part: Part, split: str, places: Sequence[Place]) -> list[Place]:
+    """Return the arms with the seeds of the one that is looked at closely: a lucky seed is no average over several."""
+    seeds = _seeds(part, split)
+    return [place for place in places if seeds <= set(place.seeds)]
+
+
+def _seeds(part: Part, split: str) -> set[int]:
+    """Return the seeds of the arms that are looked at closely; none where these have no cost, so that others are not held against them."""
+    found = [set(arm.seeds(split)) for arm in part.close if split in arm.splits and arm.budget != Budget()]
+    return set.intersection(*found) if found else set()
+
+
+def _of(part: Part, split: str) -> str:
+    seeds = _seeds(part, split)
+    known = [arm for arm in part.arms if split in arm.splits and arm.family != "yardstick"]
+    if all(seeds <= set(arm.seeds(split)) for arm in known):
+        return "Of trained arms,"
+    return f"Of arms trained with {'seed' if len(seeds) == 1 else 'seeds'} {listed([str(seed) for seed in sorted(seeds)])},"
+
+
+def _yardsticks(part: Part, split: str, kept: Sequence[Place]) -> list[str]:
+    """Say which yardsticks, which have no cost to draw, are as good as what was trained."""
+    said = []
+    for arm in part.arms:
+        average = _average(arm, split)
+        if arm.family != "yardstick" or average is None:
+            continue
+        below = list(dict.fromkeys(place.arm.name for place in kept if is_as_good(average, place.average.mean)))
+        if below:
+            them = "each of them" if len(below) == len({place.arm.name for place in kept}) else listed(below)
+            said.append(f"{arm.name}, which trains no language model, has {number(average)}: at least as much as {them}.")
+    return said
+
+
+def _chart(title: str, part: Part, places: Sequence[Place], x_label: str, y_label: str, *, is_log: bool = False) -> Scatter:
+    drawn = points(places, kept=front(_comparable(part, part.splits[0], places)))
+    told = "; ".join(f"{one.name} {count_text(one.x) if is_log else number(one.x, 2)}, {number(one.y)}" for one in drawn)
     return Scatter(
-        title=title, alt=f"{y_label} against {x_label}: {told}.", x_label=x_label, y_label=y_label, points=points, is_log=is_log
+        title=title, alt=f"{y_label} against {x_label}: {told}.", x_label=x_label, y_label=y_label, points=drawn, is_log=is_log
     )
 
 

@@ -26,7 +26,9 @@ Ranked = tuple[float, Answer]
 
 def piece(part: Part) -> Piece:
     """Show the worst answers of the arms that are looked at closely, of their first seed."""
-    reading = [part.closely] if part.closely else []
+    if part.is_bare:
+        return Piece(reading=())
+    reading: list[str] = []
     blocks: list[Block] = []
     for arm in part.close:
         prefix, first = (f"{arm.name}: ", str) if len(part.arms) > 1 else ("", capital)
@@ -37,8 +39,9 @@ def piece(part: Part) -> Piece:
             continue
         reading.append(prefix + first(_sentence([(task, by_seed[0]) for task, _, by_seed in mine if by_seed], part)))
         blocks += [Fold(title=arm.name, blocks=examples, is_open=True)] if len(part.close) > 1 else examples
-    seeds = any(len(arm.members) > 1 for arm in part.close)
-    return Piece(reading=[*reading, *(["Of several seeds the first is shown."] if seeds else [])], blocks=blocks)
+    why = [part.closely] if part.closely and blocks else []
+    seeds = blocks and any(len(arm.members) > 1 for arm in part.close)
+    return Piece(reading=[*why, *reading, *(["Of several seeds the first is shown."] if seeds else [])], blocks=blocks)
 
 
 def _kind(task: ComparedTask) -> Kind:
