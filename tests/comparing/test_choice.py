@@ -126,7 +126,9 @@ def test_own_arms_lie_over_the_recipe() -> None:
     given = {"r8": {"mta": {"adapter": {"r": 8}}}, "no-warm-up": {"stages": {"stage1": {"warmup_ratio": 0}, "stage2": None}}}
     own = own_arms(given, where="arms.yaml")
     assert [(arm.name, arm.family, arm.kind) for arm in own] == [("r8", "own", "train"), ("no-warm-up", "own", "train")]
-    assert own[0].title == "mta: adapter: r: 8"
+    assert [arm.title for arm in own] == ["mta.adapter.r=8", "stages.stage1.warmup_ratio=0; stages.stage2=null"]
+    listed = own_arms({"mine": {"stages": {"stage1": {"trains": ["heads", "gate"]}}, "mta": {}}}, where="arms.yaml")
+    assert listed[0].title == "stages.stage1.trains=[heads, gate]; mta={}"
     first, second = (arm_recipe(resolve(), arm, seed=1) for arm in own)
     assert (first.mta.adapter.r, first.name, first.seed) == (8, "toy-r8", 1)
     assert (list(second.stages), second.stages["stage1"].warmup_ratio) == (["stage1"], 0.0)

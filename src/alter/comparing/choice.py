@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 from alter.comparing.arms import ARMS, OUTSIDE, Arm, equal_for_ever, has_stage2, several
 from alter.comparing.changes import Settings
-from alter.config import dump_yaml, merge, parse
+from alter.config import merge, parse
 from alter.errors import ConfigError, did_you_mean
 from alter.recipe import Recipe
 
@@ -122,7 +123,20 @@ def _given(settings: Settings, recipe: Recipe) -> Settings:
 
 
 def _title(settings: Settings) -> str:
-    return " ".join(dump_yaml(settings).split())
+    """Return what an own arm changes, as overrides would say it on a command line."""
+    return "; ".join(f"{key}={_brief(value)}" for key, value in _leaves(settings))
+
+
+def _leaves(settings: Settings, *before: str) -> Iterator[tuple[str, Any]]:
+    for key, value in settings.items():
+        if isinstance(value, dict) and value:
+            yield from _leaves(value, *before, str(key))
+        else:
+            yield ".".join((*before, str(key))), value
+
+
+def _brief(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False).replace('"', "")
 
 
 def arm_recipe(
