@@ -23,7 +23,7 @@ for domain in $domains; do
       more="preset=alter stages.stage1.learning_rates.backbone=5e-4 stages.stage1.learning_rates.adapters=5e-4 stages.stage1.num_train_epochs=8" ;;
     *) echo "unknown domain $domain" >&2; exit 2 ;;
   esac
-  set -- recipes/${domain%-*}.yaml train.mixed_precision=auto $more
+  set -- recipes/${domain%-*}.yaml train.mixed_precision=auto stages.stage2.num_train_epochs=1 $more
   [ -z "${FULL:-}" ] || { cap=null; validation=null; test=null; }
   for task in $tasks; do
     set -- "$@" tasks.$task.cap=$cap tasks.$task.validation_cap=$validation tasks.$task.test_cap=$test

@@ -12,7 +12,7 @@ for preset in $presets; do
     for seed in $seeds; do
       run="$out/$domain-$preset${random:+-random}-seed$seed"
       resume=$([ -e "$run/recipe.yaml" ] && echo --resume || true)
-      python -m alter train "recipes/$domain.yaml" "preset=$preset" "seed=$seed" train.mixed_precision=auto train.test_stages=released \
+      python -m alter train "recipes/$domain.yaml" "preset=$preset" "seed=$seed" train.mixed_precision=auto stages.stage2.num_train_epochs=1 train.test_stages=released \
         ${random:+"model_name_or_path=$random"} ${EXTRA:-} --output-dir "$run" $resume
     done
   done

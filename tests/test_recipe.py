@@ -64,6 +64,16 @@ def test_every_preset_is_whole_and_resolving_leaves_it_unchanged(preset: str) ->
     assert resolved.stages["stage1"].learning_rates.adapters == stage1["learning_rates"]["adapters"]
 
 
+@pytest.mark.parametrize("preset", PRESETS)
+def test_stage_2_takes_a_fifth_of_the_steps_at_most_by_default(preset: str) -> None:
+    stages = resolve(preset=preset).stages
+    epochs = {name: stage.num_train_epochs for name, stage in stages.items()}
+    assert 0 < epochs["stage2"] <= 0.2 * sum(epochs.values())
+    # and of the validations, which take time too
+    validations = {name: stage.num_train_epochs * stage.evals_per_epoch for name, stage in stages.items()}
+    assert validations["stage2"] <= 0.25 * sum(validations.values())
+
+
 def test_the_recipe_lies_over_the_preset_and_overrides_over_both() -> None:
     recipe = resolve("mta.adapter.r=4", mta={"adapter": {"r": 8, "dropout": 0.2}})
     assert (recipe.mta.adapter.r, recipe.mta.adapter.dropout, recipe.mta.adapter.kind) == (4, 0.2, "lora")

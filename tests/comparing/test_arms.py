@@ -67,11 +67,11 @@ def test_one_stage_has_the_epochs_of_both(recipe: Recipe, name: str) -> None:
 
 
 LIMITS: list[tuple[dict[str, Any], dict[str, Any], float, int | None]] = [
-    ({"max_steps": 30}, {"max_steps": 12}, 5, 42),
-    ({}, {}, 5, None),
+    ({"max_steps": 30}, {"max_steps": 12}, 4.5, 42),
+    ({}, {}, 4.5, None),
     # Never fewer steps than both stages took: where one has no limit, their sum has none.
-    ({"max_steps": 30}, {}, 5, None),
-    ({}, {"max_steps": 12}, 5, None),
+    ({"max_steps": 30}, {}, 4.5, None),
+    ({}, {"max_steps": 12}, 4.5, None),
     ({"max_steps": 30, "num_train_epochs": 2.5}, {"max_steps": 12, "num_train_epochs": 0.5}, 3.0, 42),
     ({"max_steps": 30}, {"max_steps": 12, "num_train_epochs": 0}, 4, 30),  # a stage that is skipped has no steps to give
 ]
@@ -213,8 +213,8 @@ def test_the_arm_of_the_recipe_s_own_preset_is_the_recipe(recipe: Recipe, name: 
 
 
 def test_the_other_preset_keeps_its_epochs_where_the_recipe_has_no_more_than_its_stage_2() -> None:
-    found = of("alter", resolve({"stages": {"stage1": {"num_train_epochs": 1}, "stage2": None}}))
-    assert {stage: settings.num_train_epochs for stage, settings in found.stages.items()} == {"stage1": 3, "stage2": 1}
+    found = of("alter", resolve({"stages": {"stage1": {"num_train_epochs": 0.5}, "stage2": None}}))
+    assert {stage: settings.num_train_epochs for stage, settings in found.stages.items()} == {"stage1": 3, "stage2": 0.5}
 
 
 @pytest.mark.parametrize("preset", ["alter-lite", "alter"])
