@@ -88,6 +88,8 @@ def main() -> None:
                 overrides += [f"tasks.{task}.cap={options.cap}" for task in only]
             runs = options.output_dir / "runs" / stem
             whole = runs / given["stage1_of"] / f"seed{seed}" if "stage1_of" in given else None
+            if "cross_fit" in given and whole is None:
+                raise SystemExit(f"{arm}: cross_fit weighs the adapters of a finished run: name its arm as stage1_of")
             if whole is not None and "cross_fit" not in given:
                 overrides.append(f"stage1_from={whole}")
             recipe = load_recipe(recipe_file, overrides)

@@ -44,9 +44,7 @@ def held_out_rows(recipe: Recipe, begin: float, end: float, folder: Path) -> tup
             file = folder / f"{task.name}-{name}-{recipe.seed}.jsonl"
             file.write_text("\n".join(part) + "\n", encoding="utf-8")
             update = {"train": str(file)}
-            tasks.append(
-                task.model_copy(update={"cap": None, "labels": task.labels, "source": task.source.model_copy(update=update)})
-            )
+            tasks.append(task.model_copy(update={"cap": None, "source": task.source.model_copy(update=update)}))
     return recipe.model_copy(update={"tasks": first}), recipe.model_copy(update={"tasks": second})
 
 
@@ -61,13 +59,15 @@ def train_apart(recipe: Recipe, begin: float, end: float, folder: Path) -> alter
 def cross_fitted(recipe: Recipe, folds: int, whole: Path) -> dict[str, object]:
     """Weigh the task adapters of the finished run `whole`, a stage 1 on all rows, by the mean of tables learned on unseen rows.
 
-    Returns the line of a sweep: under stage1 the run as it was, under stage2 the same with these weights; `tables`: what each part taught.
+    Returns the line of a sweep: under stage1 the run as it was, under stage2 the same with these weights; `changes_by_fold`: what each
+    part's weights changed of its own first stage.
 
     Raises:
         ValueError: the recipe's gate is no `table` without shared adapters.
     """
     if recipe.mta.gate.kind != "table" or recipe.mta.num_shared:
         raise ValueError("cross_fit puts numbers in the place of a selector: set mta.gate.kind=table and mta.num_shared=0")
+    loaded = load_model(whole)
     started = time.monotonic()
     tables, changes = [], []
     for fold in range(folds):
@@ -78,7 +78,6 @@ def cross_fitted(recipe: Recipe, folds: int, whole: Path) -> dict[str, object]:
             stages = run.results.stages
             changes.append(round(stages["stage2"].average - stages["stage1"].average, 2))
     weights_TLE = torch.stack(tables).mean(0)
-    loaded = load_model(whole)
     before = _scores(loaded, recipe)
     for position, mta in enumerate(loaded.model.mtas):
         mta.selector = Table(weights_TLE[:, position])

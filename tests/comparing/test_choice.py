@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from importlib.util import find_spec
 from typing import Any
 
@@ -129,6 +130,7 @@ def test_own_arms_lie_over_the_recipe() -> None:
     assert [arm.title for arm in own] == ["mta.adapter.r=8", "stages.stage1.warmup_ratio=0; stages.stage2=null"]
     listed = own_arms({"mine": {"stages": {"stage1": {"trains": ["heads", "gate"]}}, "mta": {}}}, where="arms.yaml")
     assert listed[0].title == "stages.stage1.trains=[heads, gate]; mta={}"
+    assert own_arms({"mine": {"name": date(2020, 1, 1)}}, where="arms.yaml")[0].title == "name=2020-01-01"  # as YAML reads it
     first, second = (arm_recipe(resolve(), arm, seed=1) for arm in own)
     assert (first.mta.adapter.r, first.name, first.seed) == (8, "toy-r8", 1)
     assert (list(second.stages), second.stages["stage1"].warmup_ratio) == (["stage1"], 0.0)

@@ -123,7 +123,7 @@ def _given(settings: Settings, recipe: Recipe) -> Settings:
 
 
 def _title(settings: Settings) -> str:
-    """Return what an own arm changes, as overrides would say it on a command line."""
+    """Return what an own arm changes: keys with dots and their values, as overrides have them."""
     return "; ".join(f"{key}={_brief(value)}" for key, value in _leaves(settings))
 
 
@@ -136,7 +136,8 @@ def _leaves(settings: Settings, *before: str) -> Iterator[tuple[str, Any]]:
 
 
 def _brief(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False).replace('"', "")
+    """Return a value in one line; text that stands alone has no quotes, and what JSON does not know (a date) is told as text."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str).replace('"', "")
 
 
 def arm_recipe(
