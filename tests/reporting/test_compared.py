@@ -4,36 +4,16 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
 
 import pytest
+from tests.reporting.by_hand import TWO_STAGES, asked, costly, hand, released
 from tests.reporting.folders import arm_of, blocks_of, notes_of, reading_of, scores, tables_of, write_arms
 
-from alter.comparison import ArmResult, Budget, Difference
+from alter.comparison import ArmResult, Budget
 from alter.reporting.blocks import Report, Table
 from alter.reporting.json_text import to_json
 from alter.reporting.markdown_text import to_markdown
 from alter.reporting.run import gather
-
-TWO_STAGES = {"stage1": (50.0, 60.0), "stage2": (49.0, 61.5)}
-
-
-def hand(family: str, averages: dict[int, float], **more: Any) -> ArmResult:
-    return arm_of(family, {seed: {"test": scores({"a": average})} for seed, average in averages.items()}, **more)
-
-
-def asked(
-    against: str, by_seed: list[float], *, question: str = "", low: float | None = None, high: float | None = None
-) -> Difference:
-    found = sum(by_seed) / len(by_seed)
-    return Difference(
-        question=question or f"Is it better than {against}?", arm="alter-lite", against=against, split="test", difference=found,
-        low=found - 0.4 if low is None else low, high=found + 0.4 if high is None else high, by_seed=by_seed,
-    )  # fmt: skip
-
-
-def released(*stages: str) -> dict[int, str]:
-    return dict(enumerate(stages))
 
 
 def gates(*stages: str) -> dict[str, ArmResult]:
@@ -114,7 +94,7 @@ def test_the_answers_that_matter_most_come_first(tmp_path: Path) -> None:
         "- Against single-full (an arm of family per-task; average 61.5): not told apart (seeds disagree), -0.5 points (-0.9 to -0.1).",
         "- Against tfidf (an arm of family yardstick; average 40.5): better, +20.5 points (+20.1 to +20.9).",
         "- Released: stage 1 with all 2 seeds.",
-        "- Cost: 1 M trained parameters, 0.70 times the time of multi-full; single-full has 9 M (1.50 times).",
+        "- Cost: 1 M trained parameters, 0.70 times the time of multi-full; single-full has 9 M (1.50 times the time).",
         "",
     ]
 
@@ -182,16 +162,12 @@ def test_arms_without_scores_are_counted_apart_and_messages_of_seeds_too(tmp_pat
     assert "2 arms side by side on 1 classification task with 5 training rows, 1 of which has scores." in reading_of(
         report, "overview"
     )
-    assert "lost: seed 0: no memory; seed 1: no time" in notes_of(report, "overview")
+    assert "No seed of an arm came through. lost: seed 0: no memory; seed 1: no time" in notes_of(report, "overview")
     [arms] = [block for block in blocks_of(report, "overview") if isinstance(block, Table) and block.caption == "Arms"]
     assert arms.columns[-1] == "number of seeds"
 
 
 # quality
-
-
-def costly(parameters: int) -> Budget:
-    return Budget(trainable_parameters=parameters, relative_time=parameters / 100)
 
 
 def quality(folder: Path, **more: ArmResult) -> Report:

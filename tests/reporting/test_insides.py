@@ -9,8 +9,7 @@ import pytest
 from tests.reporting.folders import blocks_of, figures_of, reading_of, scores, tables_of, write_gates, write_lines, write_run
 
 from alter.comparison import Comparison
-from alter.reporting.blocks import MOST_NUMBERS, Examples
-from alter.reporting.drawing import heatmap
+from alter.reporting.blocks import Examples
 from alter.reporting.run import gather
 from alter.results import StageResult
 
@@ -201,7 +200,6 @@ def test_labels_are_either_drawn_with_numbers_or_told_in_a_table(tmp_path: Path,
     report = gather([run])
     assert (len(figures_of(report, "confusions")) == 1) == drawn
     assert (len(tables_of(report, "confusions")) == 1) != drawn
-    assert heatmap.MOST_NUMBERS == MOST_NUMBERS
 
 
 def test_the_surest_wrong_labels_come_first(tmp_path: Path) -> None:

@@ -21,11 +21,11 @@ K = TypeVar("K")
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
-    """Scores that stand beside others: an arm's, or those of one of its stages; `seeds` are the seeds that they are means over."""
+    """Scores that stand beside others: an arm's, or those of one of its stages; `seeds` are those that a split's are means over."""
 
     name: str
     splits: Mapping[str, Summary]
-    seeds: Sequence[int] = ()
+    seeds: Mapping[str, Sequence[int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -47,7 +47,8 @@ def close_arm(found: Comparison) -> tuple[str | None, str]:
     """Return the arm to look at closely, and why, in a sentence.
 
     It is the recipe as it stands, which has its preset's name. Without a run of it, it is the variant of the method with the best average
-    on validation rows (test rows choose nothing); without one of these too, the best trained arm, and then the best of all.
+    on validation rows (test rows choose nothing); without one of these too, the best trained arm, and then the best of all. Where none of
+    them has such an average, it is the first.
     """
     present = {name: arm for name, arm in found.arms.items() if arm.runs}
     if found.preset in present:
@@ -60,7 +61,11 @@ def close_arm(found: Comparison) -> tuple[str | None, str]:
     for of, names in tiers.items():
         if names:
             best = max(names, key=lambda name: _validation(present[name]))
-            why = f"{found.preset}, the recipe as it stands, has no run; {of} it has the best average on validation rows"
+            has_average = math.isfinite(_validation(present[best]))
+            choice = (
+                "has the best average on validation rows" if has_average else "is the first, for none has one on validation rows"
+            )
+            why = f"{found.preset}, the recipe as it stands, has no run; {of} it {choice}"
             return best, f"Looked at closely is {best}: {why}."
     return None, ""
 
@@ -97,7 +102,8 @@ def _facts(folder: Path, found: Comparison) -> dict[str, str]:
 def _arm(name: str, arm: ArmResult, folder: Path, found: Comparison, files: Files, *, is_close: bool) -> Arm:
     has_run = arm.family not in WITHOUT_RUNS
     members = [_member(run, folder, list(found.tasks), files, has_run=has_run, is_close=is_close) for run in arm.runs]
-    columns = [Column(name=name, splits=arm.summary, seeds=[run.seed for run in arm.runs])] if arm.summary else []
+    seeds = {split: [run.seed for run in arm.runs if split in run.splits] for split in arm.summary}
+    columns = [Column(name=name, splits=arm.summary, seeds=seeds)] if arm.summary else []
     return Arm(
         name=name, title=arm.title, family=arm.family, members=members, splits=arm.summary, columns=columns, is_close=is_close,
         failed=arm.failed,

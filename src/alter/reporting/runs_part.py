@@ -111,46 +111,54 @@ def _arm(name: str, runs: Sequence[RunFolder], tasks: Mapping[str, ComparedTask]
         )
         for run in runs
     ]
-    released = _released(runs, tasks)
-    seeds = [run.results.seed for run in runs]
     columns = [
-        Column(name=f"{prefix}{heading}", splits=splits, seeds=seeds)
-        for heading, splits in _columns(runs, tasks, released).items()
+        Column(name=f"{prefix}{heading}", splits=_summaries(scores, tasks), seeds=_seeds(scores, runs))
+        for heading, scores in _columns(runs).items()
     ]
+    splits = _summaries(_released(runs), tasks)
     title = f"{runs[0].results.recipe}, preset {runs[0].results.preset or 'none'}"
-    return Arm(name=name, title=title, family="run", members=members, splits=released, columns=columns, is_close=True)
+    return Arm(name=name, title=title, family="run", members=members, splits=splits, columns=columns, is_close=True)
 
 
 def _stage(one: StageResult) -> StageScores:
     return StageScores(validation=one.average, test=None if one.test is None else one.test.average)
 
 
-Splits = dict[str, Summary]
+BySplit = Mapping[str, Sequence[SplitScores | None]]
+"""Split -> scores of each run, None where it has none."""
 
 
-def _columns(runs: Sequence[RunFolder], tasks: Mapping[str, ComparedTask], released: Splits) -> dict[str, Splits]:
+def _columns(runs: Sequence[RunFolder]) -> dict[str, BySplit]:
     """Return heading -> split -> scores: yardsticks, and stages; what was released beside them where it is not one stage of them."""
-    first = runs[0].results
-    found: dict[str, Splits] = {}
+    first, released = runs[0].results, _released(runs)
+    found: dict[str, BySplit] = {}
     for yardstick in first.baselines:
-        scores = {split: [run.results.baselines.get(yardstick, {}).get(split) for run in runs] for split in SPLITS}
-        found[yardstick] = _summaries(scores, tasks)
+        found[yardstick] = {split: [run.results.baselines.get(yardstick, {}).get(split) for run in runs] for split in SPLITS}
     stages = {run.results.released for run in runs}
     for stage in first.stages:
         if stages == {stage}:
             found[f"{stage_name(stage)} (released)"] = released
         else:
-            results = [run.results.stages[stage] for run in runs if stage in run.results.stages]
-            scores = {"test": [one.test for one in results], "validation": [_stage_scores(run, stage) for run in runs]}
-            found[stage_name(stage)] = _summaries(scores, tasks)
+            results = [run.results.stages.get(stage) for run in runs]
+            found[stage_name(stage)] = {
+                "test": [None if one is None else one.test for one in results],
+                "validation": [_stage_scores(run, stage) for run in runs],
+            }
     return found if len(stages) == 1 and first.stages else {**found, "released": released}
 
 
-def _released(runs: Sequence[RunFolder], tasks: Mapping[str, ComparedTask]) -> Splits:
-    return _summaries({split: [run.results.splits.get(split) for run in runs] for split in SPLITS}, tasks)
+def _released(runs: Sequence[RunFolder]) -> BySplit:
+    return {split: [run.results.splits.get(split) for run in runs] for split in SPLITS}
 
 
-def _summaries(scores: Mapping[str, Sequence[SplitScores | None]], tasks: Mapping[str, ComparedTask]) -> Splits:
+def _seeds(scores: BySplit, runs: Sequence[RunFolder]) -> dict[str, list[int]]:
+    return {
+        split: [run.results.seed for run, one in zip(runs, mine, strict=True) if one is not None]
+        for split, mine in scores.items()
+    }
+
+
+def _summaries(scores: BySplit, tasks: Mapping[str, ComparedTask]) -> dict[str, Summary]:
     present = {split: [one for one in mine if one is not None] for split, mine in scores.items()}
     return {split: summarised(mine, tasks) for split, mine in present.items() if mine}
 

@@ -92,9 +92,19 @@ def seconds_text(value: float | None) -> str:
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s"
 
 
+def few(names: Sequence[str], *, most: int = 6) -> list[str]:
+    """Return names; of many the first ones, and how many more there are."""
+    return list(names) if len(names) <= most else [*names[: most - 1], f"{len(names) - most + 1} more"]
+
+
+def equated(names: Sequence[str]) -> str:
+    """Return `a = b` of names for one and the same thing; many are cut."""
+    return " = ".join(few(names))
+
+
 def listed(names: Sequence[str], *, most: int = 6) -> str:
     """Return e.g. `a, b and c`; many are cut: `a, b and 7 more`."""
-    shown = list(names) if len(names) <= most else [*names[: most - 1], f"{len(names) - most + 1} more"]
+    shown = few(names, most=most)
     return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}" if shown else "none"
 
 

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import PathPatch, Rectangle
 from matplotlib.path import Path
 
-from alter.reporting.blocks import Heatmap
+from alter.reporting.blocks import MOST_NUMBERS, Heatmap
 from alter.reporting.drawing.canvas import HEAT, INK, ON_HEAT, axes_of
 from alter.reporting.words import NONE, number
 
@@ -17,8 +17,6 @@ WIDE_CELL, CELL, HEIGHT = 38.0, 15.0, 23.0
 SMALL = 130.0
 """Pixels of a small map with many columns; one with few has cells of `CELL` pixels."""
 LEAST_CELL = 5.0
-MOST_NUMBERS = 16
-"""With more columns than this, cells are too narrow for numbers."""
 STEPS = 25
 """Shades; cells of one shade are one path, which keeps large maps small."""
 TURN = 0.62

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from alter.comparison import Spread
 from alter.reporting.arms import Arm
 from alter.reporting.blocks import Point
-from alter.reporting.words import number
+from alter.reporting.words import equated, number
 
 MOST_NAMES = 12
 """With more points than this only some have room for a name."""
@@ -47,8 +47,8 @@ class Spot:
 
     @property
     def name(self) -> str:
-        """All their names."""
-        return " = ".join(place.arm.name for place in self.places)
+        """Their names."""
+        return equated([place.arm.name for place in self.places])
 
 
 def is_as_good(one: float, other: float) -> bool:

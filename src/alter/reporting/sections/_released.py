@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 from alter.comparison import Difference, mean
@@ -21,9 +22,17 @@ def has_both(arm: Arm) -> bool:
     return bool(arm.members) and all(member.stages.keys() >= BOTH and member.released for member in arm.members)
 
 
-def kept_first(arm: Arm) -> bool:
-    """Whether every seed released stage 1."""
-    return bool(arm.members) and all(member.released == "stage1" for member in arm.members)
+def kept_first(arm: Arm) -> dict[int, float]:
+    """Return the seeds that released a stage 1 which other arms may share -> its validation average, which tells two of them apart.
+
+    What is trained in one stage has a stage 1 by name alone, unless it is the arm `stage1`.
+    """
+    firsts = {
+        member.seed: member.stages["stage1"].validation
+        for member in arm.members
+        if member.released == "stage1" and (arm.name == "stage1" or member.stages.keys() >= BOTH) and "stage1" in member.stages
+    }
+    return {seed: validation for seed, validation in firsts.items() if math.isfinite(validation)}
 
 
 def is_rounded(member: Member) -> bool:
@@ -43,8 +52,9 @@ def same_first_stage(part: Part, one: Difference) -> list[int]:
     """Return the seeds with which both arms of a question released one and the same stage 1, so that nothing is between them."""
     arm, against = _members(part, one.arm), _members(part, one.against)
     both = [seed for seed in arm if seed in against and one.split in arm[seed].scores and one.split in against[seed].scores]
-    found = zip(both, one.by_seed, strict=False)
-    return [seed for seed, gap in found if gap == 0 and arm[seed].released == against[seed].released == "stage1"]
+    kept = [kept_first(each) for name in (one.arm, one.against) for each in part.arms if each.name == name]
+    same = {seed for seed in both if all(seed in firsts for firsts in kept) and len({firsts[seed] for firsts in kept}) == 1}
+    return [seed for seed, gap in zip(both, one.by_seed, strict=False) if gap == 0 and seed in same]
 
 
 def of_first_stage(part: Part, one: Difference) -> list[int]:
@@ -65,9 +75,10 @@ def sentences(part: Part, alike: Sequence[Sequence[str]]) -> list[str]:
         alike: names of arms that have all their scores in common.
     """
     said = [f"{arm.name} released {released(arm)}{_lost(arm)}." for arm in part.close if has_both(arm)]
-    first = {arm.name for arm in part.arms if kept_first(arm)}
+    firsts = {arm.name: kept_first(arm) for arm in part.arms}
+    whole = {arm.name for arm in part.arms if arm.members and len(firsts[arm.name]) == len(arm.members)}
     for names in alike:
-        if len(names) > 1 and first.issuperset(names):
+        if len(names) > 1 and whole.issuperset(names) and all(firsts[name] == firsts[names[0]] for name in names):
             why = "they released one and the same stage 1 (what came after it stands stage by stage)"
             said.append(f"{listed(names, most=12)} have the same scores: {why}.")
     return said

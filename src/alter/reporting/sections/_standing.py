@@ -6,12 +6,12 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 
-from alter.comparison import Spread
+from alter.comparison import Spread, Summary
 from alter.errors import counted
 from alter.reporting.arms import Column, Part
 from alter.reporting.sections._released import sentences
 from alter.reporting.sections.questions import answer
-from alter.reporting.words import listed, number, spread_text
+from alter.reporting.words import equated, few, listed, number, spread_text
 
 MOST_TIED = 4
 
@@ -28,9 +28,15 @@ def least_seeds(part: Part, split: str) -> int:
     )
 
 
-def seeds_differ(columns: Sequence[Column]) -> bool:
+def seeds_differ(columns: Sequence[Column], split: str) -> bool:
     """Whether averages are over other seeds in one column than in another."""
-    return len({tuple(column.seeds) for column in columns}) > 1
+    return len({tuple(column.seeds.get(split, ())) for column in columns}) > 1
+
+
+def without_score(summary: Summary) -> str:
+    """Return why there is no average: `: a has no score`."""
+    tasks = [task for task, one in summary.tasks.items() if not math.isfinite(one.mean)]
+    return f": {listed(tasks)} {'has' if len(tasks) == 1 else 'have'} no score" if tasks else ""
 
 
 def standing(part: Part, split: str) -> list[str]:
@@ -44,20 +50,31 @@ def standing(part: Part, split: str) -> list[str]:
     said = _first(part, split, alike(able, split), among) if able else []
     if len(able) > 1 and len(part.tasks) > 1:
         said.append(_wins(part, split, merged(able, split)))
-    gained = [(arm.name, summary.delta_m) for arm in part.close if (summary := arm.splits.get(split)) is not None]
+    said += _without_average(part, split)
+    # One model a task is what is gained over.
+    gained = [(arm.name, arm.splits[split].delta_m) for arm in part.close if split in arm.splits and arm.name != "single-full"]
     said += [_gain(part, name, gain) for name, gain in gained if gain is not None and math.isfinite(gain.mean)]
     if part.is_comparison:
         said += sentences(part, [[one.name for one in same] for same in alike(columns, split)])
-    return [*said, *_caveats(columns, split, least)]
+    return [*said, *_caveats(part, split, columns, among)]
 
 
-def _caveats(columns: Sequence[Column], split: str, least: int) -> list[str]:
+def _without_average(part: Part, split: str) -> list[str]:
+    """Say which arms that are looked at closely have no average, and so stand nowhere."""
+    found: dict[str, list[str]] = {}
+    for column in (column for arm in part.close for column in arm.columns if split in column.splits):
+        if not math.isfinite(column.splits[split].average.mean):
+            found.setdefault(without_score(column.splits[split]), []).append(column.name)
+    return [f"{listed(names)} {'has' if len(names) == 1 else 'have'} no average{why}." for why, names in found.items()]
+
+
+def _caveats(part: Part, split: str, columns: Sequence[Column], among: str) -> list[str]:
     said = []
-    if len({one.splits[split].average.seeds for one in columns}) > 1:
-        said.append(
-            f"Some have more seeds than others, so averages do not quite compare: called the best are those with "
-            f"{counted(least, 'seed')} or more; the questions take the same seeds."
-        )
+    if seeds_differ(columns, split):
+        best = [f"called the best is one{among}"] if among else []
+        asked = ["the questions take the same seeds"] if part.differences else []
+        more = f": {'; '.join([*best, *asked])}" if best or asked else ""
+        said.append(f"Not all of them have the same seeds, so averages do not quite compare{more}.")
     averaged_over = {tuple(sorted(column.splits[split].tasks)) for column in columns}
     if len(averaged_over) > 1:
         said.append("Not all of them have the same tasks, so their averages do not compare.")
@@ -78,7 +95,7 @@ def merged(columns: Sequence[Column], split: str) -> list[Column]:
 
 
 def _name(same: Sequence[Column]) -> str:
-    return " = ".join(one.name for one in same)
+    return equated([one.name for one in same])
 
 
 def _first(part: Part, split: str, groups: Sequence[list[Column]], among: str) -> list[str]:
@@ -100,9 +117,10 @@ def _first(part: Part, split: str, groups: Sequence[list[Column]], among: str) -
         first, second = (spread_text(same[0].splits[split].average) for same in shown[:2])
         next_come = f"next {'comes' if len(after) == 1 else 'come'} {listed(after, most=MOST_TIED)} with {second}"
         said = f"On {split} rows {_name(best[0])} has the best average{among}, {first}; {next_come}"
-    told = {one.name for same in shown for one in same}
+    told = {name for same in shown for name in few([one.name for one in same])}
     close = [arm for arm in part.close if part.is_comparison and arm.name not in told and split in arm.splits]
-    return [f"{said}.", *(f"{arm.name} has {spread_text(arm.splits[split].average)}." for arm in close)]
+    averages = [(arm.name, arm.splits[split].average) for arm in close]
+    return [f"{said}.", *(f"{name} has {spread_text(found)}." for name, found in averages if math.isfinite(found.mean))]
 
 
 def _alone(same: Sequence[Column], split: str) -> str:

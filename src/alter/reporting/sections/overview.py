@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from alter.errors import counted
-from alter.reporting.arms import Part
+from alter.reporting.arms import Arm, Part
 from alter.reporting.blocks import Block, Cell, Note, Table
 from alter.reporting.sections._piece import Piece
 from alter.reporting.words import NONE, clean, listed
@@ -21,11 +21,16 @@ def piece(part: Part) -> Piece:
     blocks: list[Block] = [_facts(part), _tasks(part)]
     if part.is_comparison:
         blocks.append(_arms(part))
-    failed = [f"{arm.name}: {clean(_one_line(arm.failed), most=MOST_SIGNS)}" for arm in part.arms if arm.failed]
+    failed = [arm for arm in part.arms if arm.failed]
     return Piece(
         reading=[_sentence(part), *([BARE] if part.is_bare else [])],
-        blocks=blocks + [Note(f"Not all seeds of an arm came through. {text}") for text in failed],
+        blocks=blocks + [Note(_failure(arm)) for arm in failed],
     )
+
+
+def _failure(arm: Arm) -> str:
+    which = "Not all seeds" if arm.members else "No seed"
+    return f"{which} of an arm came through. {arm.name}: {clean(_one_line(arm.failed), most=MOST_SIGNS)}"
 
 
 def _one_line(messages: str) -> str:

@@ -77,20 +77,20 @@ def _where(present: Sequence[bool]) -> str:
 
 def _reading(part: Part, split: str, by_size: Sequence[Place], by_time: Sequence[Place], *, has_relative: bool) -> list[str]:
     """Say which arms nothing cheaper matches, of arms with the seeds of the one that is looked at closely; yardsticks have no cost."""
+    if max(len(by_size), len(by_time)) < 2:
+        return ["Fewer than two arms have a known cost and an average, so there is nothing to draw."]
     found, kept = [], []
-    if len(by_size) > 1:
-        mine = front(_comparable(part, split, by_size))
+    if len(by_size) > 1 and (mine := front(_comparable(part, split, by_size))):
         kept += mine
         told = [f"{name} ({count_text(place.cost)}, {number(place.average.mean)})" for name, place in _named(mine)]
         found.append(f"{_of(part, split)} nothing with fewer trained parameters is as good as {listed(told)}.")
-    if len(by_time) > 1:
-        mine = front(_comparable(part, split, by_time))
+    if len(by_time) > 1 and (mine := front(_comparable(part, split, by_time))):
         kept += mine
         unit = "" if has_relative else " s"
         told = [f"{name} ({number(place.cost, 2)}{unit}, {number(place.average.mean)})" for name, place in _named(mine)]
         found.append(f"{_of(part, split)} nothing quicker is as good as {listed(told)}.")
     if not found:
-        return ["Fewer than two arms have a known cost, so there is nothing to draw."]
+        return [f"{_of(part, split)} none has a known cost and an average."]
     return [*found, *_yardsticks(part, split, kept), *([NOT_TESTED] if part.differences else [])]
 
 

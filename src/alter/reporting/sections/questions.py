@@ -11,7 +11,7 @@ from alter.reporting.arms import Part
 from alter.reporting.blocks import Block, Cell, Note, Table
 from alter.reporting.sections._piece import Piece
 from alter.reporting.sections._released import of_first_stage, same_first_stage, with_seeds
-from alter.reporting.words import interval_text, listed, number, number_cell, plain
+from alter.reporting.words import NONE, interval_text, listed, number, number_cell, plain
 
 TITLE = "Plain answers"
 WORDS = ("better", "worse", "not told apart", "the same scores", "no interval")
@@ -38,9 +38,12 @@ def answer(one: Difference, *more: str) -> str:
 
 
 def told(one: Difference) -> str:
-    """Return the answer with the difference, as a sentence has it."""
-    points = f"{number(one.difference, signed=True)} points"
-    return f"{answer(one)}, {points} ({interval_text(one.low, one.high)})"
+    """Return the answer with the difference, as a sentence has it; what is no number is left out."""
+    if not math.isfinite(one.difference):
+        return answer(one)
+    interval = interval_text(one.low, one.high)
+    brackets = "" if interval == NONE else f" ({interval})"
+    return f"{answer(one)}, {number(one.difference, signed=True)} points{brackets}"
 
 
 def question_against(part: Part, arm: str) -> Difference | None:

@@ -36,7 +36,9 @@ def piece(part: Part) -> Piece:
             [Note(PRECISION)] if any(is_rounded(member) for arm in part.arms if has_both(arm) for member in arm.members) else []
         )
     blocks += (
-        [Note(GAINS)] if any(_has_gains(part, split) and seeds_differ(columns_of(part, split)) for split in part.splits) else []
+        [Note(GAINS)]
+        if any(_has_gains(part, split) and seeds_differ(columns_of(part, split), split) for split in part.splits)
+        else []
     )
     return Piece(reading=standing(part, part.splits[0]), blocks=[*blocks, *remarks(part)])
 
@@ -58,8 +60,8 @@ def _table(part: Part, split: str, columns: Sequence[Column], *, least: int) -> 
     able = [column.splits[split].average.seeds >= least for column in columns]
     grid = [_cells([take(column.splits[split]) for column in columns], able, signed=signed) for _, take, signed in rows]
     names, heads = [name for name, _, _ in rows], [column.name for column in columns]
-    if part.is_comparison or seeds_differ(columns):
-        names, grid = _with_seeds(names, grid, [_seeds_cell(column) for column in columns], first=is_wide)
+    if part.is_comparison or seeds_differ(columns, split):
+        names, grid = _with_seeds(names, grid, [_seeds_cell(column.seeds.get(split, ())) for column in columns], first=is_wide)
     caption = _caption(columns, split, least if not all(able) else 0)
     if not is_wide:
         table = [[Cell(name), *cells] for name, cells in zip(names, grid, strict=True)]
@@ -75,8 +77,8 @@ def _with_seeds(
     return (["seeds", *names], [seeds, *grid]) if first else ([*names, "seeds"], [*grid, seeds])
 
 
-def _seeds_cell(column: Column) -> Cell:
-    return Cell(", ".join(map(str, column.seeds)), list(column.seeds))
+def _seeds_cell(seeds: Sequence[int]) -> Cell:
+    return Cell(", ".join(map(str, seeds)), list(seeds))
 
 
 def _of_task(task: str) -> Callable[[Summary], Spread | None]:

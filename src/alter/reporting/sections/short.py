@@ -8,6 +8,7 @@ from alter.errors import counted
 from alter.reporting.arms import Arm, Part
 from alter.reporting.sections._piece import Piece
 from alter.reporting.sections._released import has_both, released
+from alter.reporting.sections._standing import without_score
 from alter.reporting.sections.questions import FIRST, question_against, told
 from alter.reporting.words import clean, count_text, number, spread_text
 
@@ -38,6 +39,8 @@ def _score(arm: Arm, part: Part) -> list[str]:
     tasks = sum(math.isfinite(one.mean) for one in found.tasks.values())
     over = f"{counted(tasks, 'task')}, {counted(found.average.seeds, 'seed')}"
     who = f"{arm.name}, the recipe as it stands," if _is_recipe(arm, part) else arm.name
+    if not math.isfinite(found.average.mean):
+        return [f"{who} has no average on {split} rows{without_score(found)}."]
     return [f"{who} has an average of {spread_text(found.average)} percent on {split} rows ({over})."]
 
 
@@ -45,15 +48,17 @@ def _answers(part: Part) -> list[str]:
     """Answer the first questions; an arm that was not run is not asked about."""
     asked = [one for name in FIRST if (one := question_against(part, name)) is not None]
     arms = {arm.name: arm for arm in part.arms}
-    return [f"Against {one.against} ({_what(arms[one.against], arms[one.arm], one.split)}): {told(one)}." for one in asked]
+    return [f"Against {one.against}{_what(arms.get(one.against), arms.get(one.arm), one.split)}: {told(one)}." for one in asked]
 
 
-def _what(against: Arm, arm: Arm, split: str) -> str:
+def _what(against: Arm | None, arm: Arm | None, split: str) -> str:
     """Say what an arm is, and its average where that is over the same seeds, so that the difference is one of the two averages."""
-    title = clean(against.title)
-    if split not in against.splits or against.seeds(split) != arm.seeds(split):
-        return title
-    return f"{title}; average {number(against.splits[split].average.mean)}"
+    if against is None:
+        return ""
+    title, found = clean(against.title), against.splits.get(split)
+    if found is None or not math.isfinite(found.average.mean) or arm is None or against.seeds(split) != arm.seeds(split):
+        return f" ({title})"
+    return f" ({title}; average {number(found.average.mean)})"
 
 
 def _stage(arm: Arm) -> list[str]:
@@ -76,4 +81,4 @@ def _cost(arm: Arm, part: Part) -> list[str]:
 
 
 def _time(relative: float | None) -> str:
-    return f" ({number(relative, 2)} times)" if relative is not None else ""
+    return f" ({number(relative, 2)} times the time)" if relative is not None else ""

@@ -12,14 +12,14 @@ from alter.reporting.words import NONE, clean, listed
 
 TITLE = "Environment"
 OUTSIDE = "adapters-"
-"""Arms of this name were trained by the library adapters, in an environment of their own (docs/how-to/peft-peers.md)."""
+"""Peers of this name were trained by the library adapters, in an environment of their own (docs/how-to/peft-peers.md)."""
 
 
 def piece(part: Part) -> Piece:
     """Show versions and machines."""
     known = {where: found for where, found in part.environments.items() if found}
     if not known:
-        return Piece(reading=["The files do not say which versions and machine their numbers came from."])
+        return Piece(reading=["The files do not say which versions and machine their numbers came from.", *_outside(part)])
     names = list(dict.fromkeys(name for found in known.values() for name in found))
     differing = [name for name in names if len({found.get(name) for found in known.values()}) > 1]
     sentence = (
@@ -40,10 +40,11 @@ def _one_environment(part: Part, found: Mapping[str, str]) -> str:
     if part.is_last_call:
         return f"The last call of alter compare ran with {versions}; arms may come from other environments."
     if part.is_comparison:
-        return f"All run directories that were read have {versions}; arms without one may come from other environments."
+        which = "were read" if all(run.results.environment for arm in part.arms for run in arm.runs) else "say so"
+        return f"All run directories that {which} have {versions}; arms without one may come from other environments."
     return f"All numbers came from {versions}."
 
 
 def _outside(part: Part) -> list[str]:
-    names = [arm.name for arm in part.arms if arm.name.startswith(OUTSIDE) and arm.members]
+    names = [arm.name for arm in part.arms if arm.name.startswith(OUTSIDE) and arm.family == "peer" and arm.members]
     return [f"Trained by another program, whose versions are not known here: {listed(names)}."] if names else []
