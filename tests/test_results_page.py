@@ -12,7 +12,7 @@ from alter.comparison import read_comparison
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
-DOMAINS = ("social", "social-1000", "nlu", "assistant", "generation")
+DOMAINS = ("social", "social-1000", "nlu", "assistant", "generation", "generation-more")
 
 
 @pytest.fixture(scope="module")
