@@ -63,7 +63,7 @@ def test_the_arms_that_are_listed_are_those_that_would_run(alter: Alter, toy: Pa
     )
     named = [line.split()[0] for line in outcome.out.splitlines()[2:] if line.strip()]
     assert named[-2:] == ["multi-full", "small"]
-    assert "mta: adapter: r: 2" in outcome.out
+    assert "mta.adapter.r=2" in outcome.out
 
 
 def test_the_tables_say_what_the_file_says(made: Path) -> None:
