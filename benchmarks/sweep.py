@@ -90,6 +90,10 @@ def main() -> None:
             whole = runs / given["stage1_of"] / f"seed{seed}" if "stage1_of" in given else None
             if "cross_fit" in given and whole is None:
                 raise SystemExit(f"{arm}: cross_fit weighs the adapters of a finished run: name its arm as stage1_of")
+            if whole is not None and not (whole / "results.json").exists():
+                raise SystemExit(
+                    f"{arm} takes its stage 1 from {whole}, which has not ended: run --arm {given['stage1_of']} first"
+                )
             if whole is not None and "cross_fit" not in given:
                 overrides.append(f"stage1_from={whole}")
             recipe = load_recipe(recipe_file, overrides)

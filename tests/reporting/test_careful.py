@@ -109,6 +109,14 @@ def test_of_many_arms_with_the_same_scores_some_are_named_and_the_recipe_is_told
     assert "is as good as alter-lite = own-0 = own-1 = own-2 = own-3 = 16 more (5, 60.0)." in drawn
 
 
+@pytest.mark.parametrize("best", [61.0, 60.04], ids=["comes next", "shares the best"])
+def test_among_many_averages_that_read_alike_the_recipe_is_named(tmp_path: Path, best: float) -> None:
+    near = {f"own-{number}": hand("own", {0: 60.0 + number / 1000}) for number in range(1, 9)}
+    report = gather([write_arms(tmp_path, {"top": hand("own", {0: best}), **near, "alter-lite": hand("alter", {0: 60.0})})])
+    named = "next come alter-lite, own-8" if best == 61 else "On test rows alter-lite, top"
+    assert named in reading_of(report, "scores")
+
+
 @pytest.mark.parametrize("has_size", [True, False])
 def test_where_no_cost_of_the_seeds_is_known_nothing_is_held_against_it(tmp_path: Path, has_size: bool) -> None:
     mine = Budget(trainable_parameters=100 if has_size else None, seconds=5.0)

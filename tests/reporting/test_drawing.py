@@ -1,11 +1,7 @@
 from __future__ import annotations
 
 import itertools
-import json
-import os
 import re
-import shutil
-import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
@@ -16,6 +12,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.text import Annotation
 from matplotlib.transforms import Bbox
+from tests.reporting.browser import measure_in_frames, needs_chromium
 
 from alter.comparison import Family
 from alter.reporting.blocks import Block, Cell, Heatmap, Lines, Note, Point, Report, Scatter, Section, Series, Table, Tree
@@ -30,7 +27,6 @@ CLUSTER = [
     (1.11, 74.3), (1.11, 75.4), (1.1, 75.2), (1.49, 74.4), (1.49, 75.6), (1.48, 75.8), (1.53, 75.8), (1.5, 75.7), (22.7, 75.6),
     (136, 76.8),
 ]  # fmt: skip
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 ARMS: list[tuple[str, Family, float, float, float | None]] = [
     ("single-full", "per-task", 159.006, 58.42, 3.2), ("single-lora", "per-task", 1.304, 57.97, None),
     ("multi-full", "one-model", 22.727, 59.81, 1.78), ("shared-lora", "one-model", 1.673, 57.03, 3.53),
@@ -317,32 +313,17 @@ def score_table() -> Table:
     return Table(caption="c", columns=["arm", "seeds", "average", "delta_m", *tasks], rows=rows, num_text=2)
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="no chromium here")
+@needs_chromium
 def test_a_table_of_seven_tasks_fits_a_window_and_keeps_its_first_column_in_a_narrow_one(tmp_path: Path) -> None:
-    (tmp_path / "report.html").write_text(re.sub(r"<meta http-equiv.*?>", "", page_of(score_table())), encoding="utf-8")
-    told = (
-        "window.told = (window.told || []); const d = this.contentDocument, box = d.querySelector('.scroll'); box.scrollLeft = 200;"
+    script = (
+        "(() => { const box = d.querySelector('.scroll'); box.scrollLeft = 200;"
         "const left = [...d.querySelectorAll('tr > :first-child')].map(one => one.getBoundingClientRect().left);"
-        "window.told.push([box.clientWidth, box.scrollWidth, Math.min(...left), Math.max(...left)]);"
-        "document.title = JSON.stringify(window.told)"
+        "return [box.clientWidth, box.scrollWidth, Math.min(...left), Math.max(...left)] })()"
     )
-    frames = "".join(
-        f'<iframe src=report.html style="border:0;width:{width}px;height:900px" onload="{told}"></iframe>'
-        for width in (1216, 600)
-    )
-    (tmp_path / "frame.html").write_text(f"<html><head><title></title></head><body>{frames}</body></html>", encoding="utf-8")
-    assert CHROMIUM is not None
-    done = subprocess.run(
-        [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
-         "--disable-component-update", "--disable-sync", "--allow-file-access-from-files", f"--user-data-dir={tmp_path / 'profile'}",
-         "--window-size=1400,1000", "--virtual-time-budget=5000", "--dump-dom", str(tmp_path / "frame.html")],
-        capture_output=True, text=True, timeout=120, check=True, env={**os.environ, "HOME": str(tmp_path)},
-    )  # fmt: skip
-    title = re.search(r"<title>(.*?)</title>", done.stdout)
-    assert title is not None
-    (wide, all_of_it, _, _), (narrow, scrolled, least, most) = sorted(json.loads(title[1]), reverse=True)
-    assert all_of_it <= wide
-    assert narrow < scrolled
+    wide, narrow = measure_in_frames(page_of(score_table()), script, tmp_path, widths=(1216, 600))
+    assert wide[1] <= wide[0]
+    shown, scrolled, least, most = narrow
+    assert shown < scrolled
     assert least == most > 0
 
 

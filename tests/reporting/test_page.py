@@ -1,17 +1,14 @@
 from __future__ import annotations
 
 import html
-import json
-import os
 import re
-import shutil
-import subprocess
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from tests.reporting.browser import measure_in_frames, needs_chromium, run_chromium
 from tests.reporting.folders import write_run
 
 from alter.comparison import Comparison
@@ -20,7 +17,6 @@ from alter.reporting.run import gather
 from alter.results import read_results
 
 Compared = tuple[Path, Comparison]
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 EVIL = '<script>alert("x")</script> & $x_1$ \x00\x1b[31m \u202egnp.exe\u202c ' + "long " * 200
 
 
@@ -132,44 +128,25 @@ def test_a_user_s_matplotlibrc_changes_nothing(page: str, compared: Compared, mo
         assert to_html(gather([compared[0]])) == page
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="no chromium here")
-@pytest.mark.parametrize("width", [400, 1280])
-def test_a_browser_shows_the_page_without_a_scroll_bar_below(page: str, tmp_path: Path, width: int) -> None:
-    """The page itself never scrolls sideways: what is too wide scrolls in its own box. A frame, for a window is at least 500 wide."""
-    (tmp_path / "report.html").write_text(re.sub(r"<meta http-equiv.*?>", "", page), encoding="utf-8")
-    told = "document.title = JSON.stringify([f.contentDocument.documentElement.scrollWidth, f.contentDocument.body.innerText.length])"
-    frame = (
-        f"<iframe id=f src=report.html style='border:0;width:{width}px;height:900px' "
-        f'onload="{html.escape(told, quote=True)}"></iframe>'
-    )
-    (tmp_path / "frame.html").write_text(f"<html><head><title></title></head><body>{frame}</body></html>", encoding="utf-8")
-    assert CHROMIUM is not None
-    done = subprocess.run(
-        [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
-         "--disable-component-update", "--disable-sync", "--allow-file-access-from-files", f"--user-data-dir={tmp_path / 'profile'}",
-         "--window-size=1400,1000", "--virtual-time-budget=5000", "--dump-dom", str(tmp_path / "frame.html")],
-        capture_output=True, text=True, timeout=120, check=True, env={**os.environ, "HOME": str(tmp_path)},
-    )  # fmt: skip
-    title = re.search(r"<title>(.*?)</title>", done.stdout)
-    assert title is not None
-    scroll_width, length = json.loads(title[1])
-    assert scroll_width <= width
-    assert length > 3000
+@needs_chromium
+def test_a_browser_shows_the_page_without_a_scroll_bar_below(page: str, tmp_path: Path) -> None:
+    """The page itself never scrolls sideways: what is too wide scrolls in its own box."""
+    widths = (400, 1280)
+    found = measure_in_frames(page, "[d.documentElement.scrollWidth, d.body.innerText.length]", tmp_path, widths=widths)
+    for width, (scroll_width, length) in zip(widths, found, strict=True):
+        assert scroll_width <= width
+        assert length > 3000
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="no chromium here")
+@needs_chromium
 def test_a_browser_shows_the_page_light_or_dark_as_the_reader_has_it(page: str, tmp_path: Path) -> None:
     (tmp_path / "report.html").write_text(page, encoding="utf-8")
     bright = {}
     for scheme, number in (("dark", 0), ("light", 1)):
-        assert CHROMIUM is not None
         picture = tmp_path / f"{scheme}.png"
-        subprocess.run(
-            [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
-             "--disable-component-update", "--disable-sync", f"--user-data-dir={tmp_path / 'profile'}", "--hide-scrollbars",
-             f"--blink-settings=preferredColorScheme={number}", "--window-size=1280,1600", f"--screenshot={picture}",
-             str(tmp_path / "report.html")],
-            capture_output=True, timeout=120, check=True, env={**os.environ, "HOME": str(tmp_path)},
+        run_chromium(
+            tmp_path, tmp_path / "report.html", "--hide-scrollbars", f"--blink-settings=preferredColorScheme={number}",
+            "--window-size=1280,1600", f"--screenshot={picture}",
         )  # fmt: skip
         pixels = plt.imread(picture)[..., :3].mean(-1)
         bright[scheme] = float(np.median(pixels))

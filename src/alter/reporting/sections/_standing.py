@@ -100,7 +100,14 @@ def _name(same: Sequence[Column]) -> str:
 
 def _first(part: Part, split: str, groups: Sequence[list[Column]], among: str) -> list[str]:
     """Say who is best, and how the arm that is looked at closely stands; averages that read alike are a tie, and no ranking."""
-    ranked = sorted(groups, key=lambda same: -same[0].splits[split].average.mean)
+    # Among averages that read alike the arm that is looked at closely comes first, for a long list is cut.
+    looked_at = {arm.name for arm in part.close}
+
+    def rank(same: list[Column]) -> tuple[float, bool, float]:
+        average = same[0].splits[split].average.mean
+        return -round(average, 1), looked_at.isdisjoint(one.name for one in same), -average
+
+    ranked = sorted(groups, key=rank)
     texts = [number(same[0].splits[split].average.mean) for same in ranked]
     best = [same for same, text in zip(ranked, texts, strict=True) if text == texts[0]]
     if len(ranked) == 1:
