@@ -16,6 +16,7 @@ from alter.comparing.changes import FINE_TUNING, INFORMATION, SPARSITY
 from alter.comparing.choice import main_arm
 from alter.comparing.matched import matched_rank, matched_width
 from alter.model import equip
+from alter.mta_settings import GATES as GATE_KINDS
 from alter.mta_settings import GateSettings
 from alter.presets import PRESETS
 from alter.recipe import Recipe, resolve_recipe
@@ -263,6 +264,7 @@ def test_hyperformer_mixes_parameters_by_free_weights_where_the_loras_sit(recipe
 GATES: dict[str, dict[str, Any]] = {
     "gate-task": {"kind": "task", "over": "all"},
     "gate-task-shared": {"kind": "task", "over": "shared"},
+    "gate-table": {"kind": "table"},
     "gate-linear-sequence": {"kind": "linear", "over": "all", "granularity": "sequence"},
     "gate-linear-token": {"kind": "linear", "over": "all", "granularity": "token"},
     "gate-outputs": {"kind": "outputs"},
@@ -274,6 +276,12 @@ GATES: dict[str, dict[str, Any]] = {
 
 def test_every_gate_arm_is_looked_at() -> None:
     assert list(GATES) == [arm.name for arm in ARMS if arm.family == "gate"]
+
+
+def test_every_kind_of_gate_is_an_arm() -> None:
+    elsewhere = {"one_hot": "stage2-alone", "taps": "taps", "adamix": "adamix"}  # strict weights, and arms of one stage
+    assert set(elsewhere.values()) <= {arm.name for arm in ARMS}
+    assert {str(gate["kind"]) for gate in GATES.values()} | set(elsewhere) == set(GATE_KINDS.names())
 
 
 @pytest.mark.parametrize("name", GATES)

@@ -141,6 +141,7 @@ ARMS: tuple[Arm, ...] = (
     Arm(name="alter-lite", title="preset alter-lite: LoRA, frozen backbone", family="alter", settings=preset("alter-lite")),
     _gate_arm("gate-task", "stage 2 with weights by task, of all adapters", "task", over="all"),
     _gate_arm("gate-task-shared", "stage 2 with weights by task, of shared adapters only", "task", over="shared"),
+    _gate_arm("gate-table", "stage 2 with weights by task as plain numbers, of all adapters", "table"),
     _gate_arm("gate-linear-sequence", "stage 2 with weights by row", "linear", over="all", granularity="sequence"),
     _gate_arm("gate-linear-token", "stage 2 with weights by token", "linear", over="all", granularity="token"),
     _gate_arm("gate-outputs", "stage 2 with the paper's gate network", "outputs"),
