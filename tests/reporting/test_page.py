@@ -139,18 +139,21 @@ def test_a_browser_shows_the_page_without_a_scroll_bar_below(page: str, tmp_path
 
 
 @needs_chromium
-def test_a_browser_shows_the_page_light_or_dark_as_the_reader_has_it(page: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("width", [500, 1280])
+def test_a_browser_shows_the_page_light_or_dark_as_the_reader_has_it(page: str, tmp_path: Path, width: int) -> None:
+    """Pictures at two widths (a window is at least 500 wide): the ground is bright or dark, and in grey everything stands out from it."""
     (tmp_path / "report.html").write_text(page, encoding="utf-8")
     bright = {}
     for scheme, number in (("dark", 0), ("light", 1)):
         picture = tmp_path / f"{scheme}.png"
         run_chromium(
             tmp_path, tmp_path / "report.html", "--hide-scrollbars", f"--blink-settings=preferredColorScheme={number}",
-            "--window-size=1280,1600", f"--screenshot={picture}",
+            f"--window-size={width},1600", f"--screenshot={picture}",
         )  # fmt: skip
-        pixels = plt.imread(picture)[..., :3].mean(-1)
-        bright[scheme] = float(np.median(pixels))
-        away = np.abs(pixels - bright[scheme])
+        grey = plt.imread(picture)[..., :3].mean(-1)
+        assert grey.shape[1] == width
+        bright[scheme] = float(np.median(grey))
+        away = np.abs(grey - bright[scheme])
         assert (away > 0.5).mean() > 0.005, f"{scheme}: text stands out from its ground"
     assert bright["light"] > 0.9
     assert bright["dark"] < 0.25
