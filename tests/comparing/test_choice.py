@@ -182,6 +182,18 @@ def test_questions_are_asked_of_arms_that_are_there(recipe: Recipe) -> None:
     assert [against for _, _, against in questions(recipe, [recipe.preset, "multi-full"])] == ["multi-full"]
 
 
+def test_an_own_arm_is_held_against_both_fine_tunings_and_the_recipe(recipe: Recipe) -> None:
+    asked = questions(recipe, ["single-full", "multi-full", recipe.preset, "mine", "adapters-fusion"])
+    own = [(text, against) for text, arm, against in asked if arm == "mine"]
+    assert own == [
+        ("Is mine better than one fine-tuned model a task?", "single-full"),
+        ("Is mine better than one fine-tuned model for all tasks?", "multi-full"),
+        ("Is mine better than the recipe as it stands?", recipe.preset),
+    ]
+    assert {arm for _, arm, _ in asked} == {"mine", recipe.preset}
+    assert [arm for _, arm, _ in questions(recipe, ["multi-full", "mine"])] == ["mine"], "without the method, too"
+
+
 def test_one_stage_asks_nothing_about_the_second() -> None:
     given = resolve({"stages": {"stage2": None}})
     assert not [text for text, _, _ in questions(given, names(given)) if "stage" in text]

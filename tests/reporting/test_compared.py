@@ -99,6 +99,16 @@ def test_the_answers_that_matter_most_come_first(tmp_path: Path) -> None:
     ]
 
 
+def test_answers_are_those_of_the_arm_that_is_looked_at(tmp_path: Path) -> None:
+    arms = {"multi-full": hand("one-model", {0: 60.0}), "alter-lite": hand("alter", {0: 62.0}), "mine": hand("own", {0: 65.0})}
+    mine = asked("multi-full", [5.0]).model_copy(update={"arm": "mine"})
+    report = gather([write_arms(tmp_path, arms, [mine, asked("multi-full", [2.0])])])
+    assert "Against multi-full (an arm of family one-model; average 60.0): better (one seed), +2.0 points" in reading_of(
+        report, "short"
+    )
+    assert "alter-lite against multi-full: better (one seed), +2.0 points" in reading_of(report, "answers")
+
+
 # scores
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from alter.comparing.arms import has_stage2
+from alter.comparing.arms import ARMS, OUTSIDE, has_stage2
 from alter.comparing.choice import main_arm
 from alter.recipe import Recipe
 
@@ -46,4 +46,16 @@ def questions(recipe: Recipe, arms: Collection[str]) -> list[Question]:
     asked.append(("Is it better than a random adapter at each step, averaged?", method, "adamix"))
     asked.append(("Is it better than adapters made of the task's embedding?", method, "hyperformer"))
     asked += [(f"Is it better than {arm}?", method, arm) for arm in arms if arm.startswith(("peft-", "adapters-"))]
+    for arm in own_of(arms):
+        asked += [
+            (f"Is {arm} better than one fine-tuned model a task?", arm, "single-full"),
+            (f"Is {arm} better than one fine-tuned model for all tasks?", arm, "multi-full"),
+            (f"Is {arm} better than the recipe as it stands?", arm, method),
+        ]
     return [(text, arm, against) for text, arm, against in asked if arm in arms and against in arms]
+
+
+def own_of(arms: Collection[str]) -> list[str]:
+    """Return the user's own arms: those that no table of arms has."""
+    ours = {arm.name for arm in (*ARMS, *OUTSIDE)}
+    return [arm for arm in arms if arm not in ours]

@@ -47,8 +47,10 @@ def told(one: Difference) -> str:
 
 
 def question_against(part: Part, arm: str) -> Difference | None:
-    """Return the first question whose second arm this is."""
-    return next((one for one in part.differences if one.against == arm), None)
+    """Return the first question whose second arm this is, asked of the arm that is looked at closely where there is one."""
+    asked = [one for one in part.differences if one.against == arm]
+    close = {one.name for one in part.close}
+    return next((one for one in asked if one.arm in close), asked[0] if asked else None)
 
 
 def piece(part: Part) -> Piece | None:
