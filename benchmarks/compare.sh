@@ -20,7 +20,7 @@ for domain in $domains; do
     social) tasks="emotion hate irony offensive sentiment stance emoji"; cap=150; validation=100; test=400; arms=$encoder_arms; more="stages.stage1.num_train_epochs=8" ;;
     nlu) tasks="sst2 cola subj trec mrpc rte stsb"; cap=150; validation=100; test=400; arms=$encoder_arms; more="stages.stage1.num_train_epochs=8" ;;
     generation) tasks="e2e_nlg webnlg multi30k_en_de bbc_headline snips_slots atis_slots"; cap=150; validation=50; test=100; arms=$writing_arms
-      more="preset=alter stages.stage1.learning_rates.backbone=5e-4 stages.stage1.learning_rates.adapters=5e-4 stages.stage1.num_train_epochs=8" ;;
+      more="preset=alter mta.num_shared=2 mta.gate.kind=outputs stages.stage1.learning_rates.backbone=5e-4 stages.stage1.learning_rates.adapters=5e-4 stages.stage1.num_train_epochs=8" ;;
     *) echo "unknown domain $domain" >&2; exit 2 ;;
   esac
   set -- recipes/${domain%-*}.yaml train.mixed_precision=auto stages.stage2.num_train_epochs=1 $more

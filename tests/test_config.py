@@ -338,6 +338,12 @@ def test_later_overrides_win() -> None:
     assert apply_overrides({}, ["a.b=1", "a.c=2", "a.b=3"]) == {"a": {"b": 3, "c": 2}}
 
 
+def test_an_override_below_null_switches_on_what_is_off() -> None:
+    off: dict[str, Any] = {"stages": {"stage1": {"x": 1}, "stage2": None}}
+    assert apply_overrides(off, ["stages.stage2.num_train_epochs=1"])["stages"]["stage2"] == {"num_train_epochs": 1}
+    assert off["stages"]["stage2"] is None
+
+
 @pytest.mark.parametrize(
     ("override", "expected"),
     [

@@ -123,7 +123,9 @@ def _assign(node: Any, keys: list[str], value: Any, override: str) -> None:
         if done == len(keys):
             node[index] = value
             return
-        node = node.setdefault(index, {}) if isinstance(node, dict) else node[index]
+        if isinstance(node, dict) and node.get(index) is None:
+            node[index] = {}  # what is not there, or switched off (stage2: null)
+        node = node[index]
 
 
 def _step(node: Any, keys: list[str], override: str, path: str) -> tuple[int, Any]:
