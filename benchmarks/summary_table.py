@@ -1,7 +1,8 @@
 """The main questions over all domains in one table, for README.md and docs/results.md.
 
     python benchmarks/summary_table.py
-    python benchmarks/summary_table.py --into README.md --into docs/results.md
+    python benchmarks/summary_table.py --brief --into README.md
+    python benchmarks/summary_table.py --into docs/results.md
 
 Reads only the compare.json files under benchmarks/results/compare/. Differences are of arms of one folder with the same seed, so both ran
 on the same machine; where two folders have both arms with one seed, the one that is named first counts. With --into the table replaces what
@@ -35,14 +36,15 @@ class Domain:
     name: str
     folders: tuple[str, ...]
     model: str
-    two_stages: str
+    two_stages: str | None
 
 
 DOMAINS = (
     Domain(name="social", folders=("social",), model="alter-lite", two_stages="alter-lite"),
     Domain(name="nlu", folders=("nlu",), model="alter-lite", two_stages="alter-lite"),
     Domain(name="assistant", folders=("assistant",), model="alter-lite", two_stages="alter-lite"),
-    Domain(name="generation", folders=("generation-more", "generation"), model="lora-and-backbone", two_stages="alter"),
+    Domain(name="generation, FFN copies", folders=("generation-more", "generation"), model="stage1-longer", two_stages="alter"),
+    Domain(name="generation, LoRAs", folders=("generation-more", "generation"), model="lora-and-backbone", two_stages=None),
 )
 
 
@@ -119,30 +121,33 @@ def cost(comparisons: Sequence[Comparison], arm: str) -> tuple[str, str]:
     return f"{millions(sizes[0])} ({millions(sizes[1])})", f"{number(times[0], 2)} ({number(times[1], 2)})"
 
 
-def table() -> str:
-    """Return the table as Markdown."""
-    rows: dict[str, list[str]] = {}
-    for domain in DOMAINS:
-        found = [read_comparison(RESULTS / folder) for folder in domain.folders]
-        model, staged = domain.model, domain.two_stages
-        parameters, time = cost(found, model)
-        for name, cell in {
-            "one model less one fine-tuned model a task": less(found, model, SINGLE, "test"),
-            "... on validation rows": less(found, model, SINGLE, "validation"),
-            "... in percent, mean over tasks (delta_m)": gained(found, model),
-            "... tasks on which it is above, by means over seeds": tasks_above(found, model),
-            "one model less plain multi-task fine-tuning": less(found, model, MULTI, "test"),
-            "... on validation rows ": less(found, model, MULTI, "validation"),
-            "one model less one LoRA as large as all adapters": less(found, model, "shared-lora", "test"),
-            "what stage 2 changes of its own stage 1": changed(found, staged),
-            "with stage 2 less as many epochs of stage 1": less(found, staged, "stage1-longer", "test"),
-            "... on validation rows  ": less(found, staged, "stage1-longer", "validation"),
-            "parameters (of one fine-tuned model a task)": parameters,
-            "time, where multi-task fine-tuning takes 1 (one model a task)": time,
-        }.items():
-            rows.setdefault(name, []).append(cell)
+def rows_of(domain: Domain) -> dict[str, str]:
+    """Return question -> cell of one domain; questions that begin with dots go on with the one above."""
+    found = [read_comparison(RESULTS / folder) for folder in domain.folders]
+    model, staged = domain.model, domain.two_stages
+    parameters, time = cost(found, model)
+    return {
+        "one model less one fine-tuned model a task": less(found, model, SINGLE, "test"),
+        "... on validation rows": less(found, model, SINGLE, "validation"),
+        "... in percent, mean over tasks (delta_m)": gained(found, model),
+        "... tasks on which it is above, by means over seeds": tasks_above(found, model),
+        "one model less plain multi-task fine-tuning": less(found, model, MULTI, "test"),
+        "... on validation rows ": less(found, model, MULTI, "validation"),
+        "one model less one LoRA as large as all adapters": less(found, model, "shared-lora", "test"),
+        "what stage 2 changes of its own stage 1": NONE if staged is None else changed(found, staged),
+        "with stage 2 less as many epochs of stage 1": NONE if staged is None else less(found, staged, "stage1-longer", "test"),
+        "... on validation rows  ": NONE if staged is None else less(found, staged, "stage1-longer", "validation"),
+        "parameters (one fine-tuned model a task)": parameters,
+        "time, multi-task fine-tuning = 1 (one model a task)": time,
+    }
+
+
+def table(*, brief: bool = False) -> str:
+    """Return the table as Markdown; `brief`: without what goes on with dots."""
+    columns = [rows_of(domain) for domain in DOMAINS]
+    names = [name for name in columns[0] if not (brief and name.startswith("..."))]
     lines = [["points on test rows, mean (by seed)", *(domain.name for domain in DOMAINS)], ["---"] * (len(DOMAINS) + 1)]
-    lines += [[name.strip(), *cells] for name, cells in rows.items()]
+    lines += [[name.strip(), *(column[name] for column in columns)] for name in names]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines).replace("\u00b1", "+-")  # documents hold ASCII only
 
 
@@ -150,8 +155,9 @@ def main() -> None:
     """Print the table, or put it into documents."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--into", type=Path, action="append", default=[], metavar="DOCUMENT")
+    parser.add_argument("--brief", action="store_true", help="the main rows only")
     given = parser.parse_args()
-    found = table()
+    found = table(brief=given.brief)
     for document in given.into:
         document.write_text(put(document.read_text(encoding="utf-8"), NAME, found), encoding="utf-8")
     if not given.into:

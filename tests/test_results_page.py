@@ -39,6 +39,31 @@ def test_the_report_beside_a_domain_s_file_is_what_the_verb_writes(domain: str, 
     )
 
 
+@pytest.mark.parametrize(("document", "brief"), [("README.md", True), ("docs/results.md", False)])
+def test_the_table_of_all_domains_is_what_the_files_say(document: str, brief: bool) -> None:
+    summary = load_program("summary_table.py")
+    text = (ROOT / document).read_text(encoding="utf-8")
+    assert summary.put(text, summary.NAME, summary.table(brief=brief)) == text, (
+        f"run: python benchmarks/summary_table.py{' --brief' * brief} --into {document}"
+    )
+
+
+def test_the_table_of_all_domains_says_what_comparisons_say() -> None:
+    """Held against what `alter compare` itself computed of the same numbers."""
+    summary = load_program("summary_table.py")
+    cells = {domain.name: summary.rows_of(domain) for domain in summary.DOMAINS}
+    for name in ("social", "nlu", "assistant"):
+        comparison = read_comparison(ROOT / "benchmarks" / "results" / "compare" / name)
+        asked = {(one.arm, one.against): one for one in comparison.differences}
+        gain = comparison.arms["alter-lite"].summary["test"].delta_m
+        assert gain is not None
+        assert cells[name]["... in percent, mean over tasks (delta_m)"] == f"{gain.mean:+.1f} \u00b1 {gain.sd:.1f}"
+        one = asked["alter-lite", "single-full"]
+        assert cells[name]["one model less one fine-tuned model a task"].startswith(
+            f"{one.difference:+.1f} ({one.by_seed[0]:+.1f}, "
+        )
+
+
 def test_tables_go_into_their_own_place(program: ModuleType) -> None:
     page = "a\n<!-- tables of x -->\n\nold\n\n<!-- end of tables -->\nb\n<!-- tables of y -->\n\n1\n\n<!-- end of tables -->\n"
     found = program.put(page, "x", "| new |")

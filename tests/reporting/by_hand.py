@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from tests.reporting.folders import arm_of, scores
 
-from alter.comparison import ArmResult, Budget, Difference
+from alter.comparison import ArmResult, Budget, Difference, Spread
 
 TWO_STAGES = {"stage1": (50.0, 60.0), "stage2": (49.0, 61.5)}
 
@@ -31,3 +32,7 @@ def released(*stages: str) -> dict[int, str]:
 
 def costly(parameters: int) -> Budget:
     return Budget(trainable_parameters=parameters, relative_time=parameters / 100)
+
+
+def spread(mean: float, seeds: int = 3) -> Spread:
+    return Spread(mean=mean, sd=math.nan, seeds=seeds)
