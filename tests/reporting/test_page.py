@@ -9,7 +9,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from tests.reporting.browser import measure_in_frames, needs_chromium, run_chromium
-from tests.reporting.folders import write_run
+from tests.reporting.by_hand import asked, hand
+from tests.reporting.folders import write_arms, write_run
 
 from alter.comparison import Comparison
 from alter.reporting.page import to_html
@@ -126,6 +127,25 @@ def test_a_user_s_matplotlibrc_changes_nothing(page: str, compared: Compared, mo
 
     with mpl.rc_context({"font.size": 30, "svg.fonttype": "path", "axes.facecolor": "red"}):
         assert to_html(gather([compared[0]])) == page
+
+
+def test_a_page_on_several_comparisons_links_to_each_in_every_section(tmp_path: Path) -> None:
+    folders = []
+    for number in (1, 2):
+        arms = {"multi-full": hand("one-model", {0: 60.0}), "alter-lite": hand("alter", {0: 61.0})}
+        folders.append(write_arms(tmp_path / f"folder{number}", arms, [asked("multi-full", [1.0])] if number == 2 else []))
+    page = to_html(gather(folders))
+    navs = re.findall(r"<nav .*?</nav>", page, flags=re.DOTALL)
+    assert len(navs) == 3
+    ids = re.findall(r' id="([^"]*)"', page)
+    assert len(ids) == len(set(ids)), "folders whose recipes have one name stay apart"
+    for number in (1, 2):
+        links = dict(re.findall(r'<a href="#([^"]*)">([^<]*)</a>', navs[number]))
+        assert {f"short-{number}", f"scores-{number}"} <= set(links)
+        assert set(links) <= set(ids)
+        assert links[f"scores-{number}"] == "Scores"
+    assert 'href="#answers-2"' in navs[2]
+    assert len(re.findall("<nav ", to_html(gather(folders[:1])))) == 1
 
 
 @needs_chromium

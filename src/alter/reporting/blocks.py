@@ -159,12 +159,13 @@ class Note:
 
 @dataclass(frozen=True, kw_only=True)
 class Fold:
-    """Blocks under a heading of their own, which a reader can fold away."""
+    """Blocks under a heading of their own, which a reader can fold away; `anchor`: what links on the page lead to."""
 
     title: str
     reading: Sequence[str] = ()
     blocks: Sequence[Block] = ()
     is_open: bool = False
+    anchor: str = ""
 
 
 Block = Table | Figures | Examples | Note | Fold

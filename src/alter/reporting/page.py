@@ -9,7 +9,7 @@ import jinja2
 from markupsafe import Markup
 
 from alter.errors import ConfigError
-from alter.reporting.blocks import Block, Figure, Report
+from alter.reporting.blocks import Block, Figure, Fold, Report
 
 MISSING = "a report's figures need matplotlib, which is not installed; pip install 'alter-mta[report]', or use --json"
 
@@ -29,7 +29,18 @@ def to_html(report: Report) -> str:
         keep_trailing_newline=True,
     )
     environment.filters["kind"] = _kind
-    return environment.get_template("report.html.j2").render(report=report.shown, svg=_drawer())
+    return environment.get_template("report.html.j2").render(report=report.shown, parts=_parts(report.shown), svg=_drawer())
+
+
+def _parts(report: Report) -> list[tuple[str, list[tuple[str, str]]]]:
+    """Return, of a page on several comparisons, each one's title with (anchor, section title) of all that is said of it."""
+    found: dict[int, tuple[str, list[tuple[str, str]]]] = {}
+    for section in report.sections:
+        for block in section.blocks:
+            if isinstance(block, Fold) and block.anchor:
+                number = int(block.anchor.rpartition("-")[2])
+                found.setdefault(number, (block.title, []))[1].append((block.anchor, section.title))
+    return [found[number] for number in sorted(found)]
 
 
 def _kind(block: Block) -> str:

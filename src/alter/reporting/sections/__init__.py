@@ -56,8 +56,8 @@ def _section(key: str, title: str, pieces: Sequence[tuple[Part, Piece | None]]) 
     if len(pieces) == 1:
         return Section(key=key, title=title, reading=found[0][1].reading, blocks=found[0][1].blocks)
     folds = [
-        Fold(title=capital(part.title), reading=piece.reading, blocks=piece.blocks, is_open=True)
-        for part, piece in found
-        if piece.reading or piece.blocks
+        Fold(title=capital(part.title), reading=piece.reading, blocks=piece.blocks, is_open=True, anchor=f"{key}-{number}")
+        for number, (part, piece) in enumerate(pieces, start=1)
+        if piece is not None and (piece.reading or piece.blocks)
     ]
     return Section(key=key, title=title, reading=(), blocks=folds)
