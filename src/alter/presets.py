@@ -5,7 +5,8 @@ temperature 0.1 that starts at 0.22 for the two adapters a task owns and 0.20 el
 stage 2 shared adapters under the gate network on adapter outputs.
 
 `alter-lite` is the default: LoRA on every FFN, the backbone frozen, task-level weights, so that each task folds into one LoRA.
-Stage 2 gets half an epoch in both: it must not cost more than a fifth of the time, and twice as long did no better.
+Stage 2 gets half an epoch in both: it must not cost more than a fifth of the time, and twice as long did no better with `alter-lite`
+(docs/results.md, forms of stage 2); with `alter` half an epoch was not measured.
 Rates, sites and pooling were compared on validation rows, with one seed; docs/results.md holds the sweep and says what was not tried.
 """
 

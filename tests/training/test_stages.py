@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from alter.results import SplitScores, StageResult
 from alter.tensors import load_tensors
 from alter.training.observer import Silent
 from alter.training.optim import build_schedule
+from alter.training.remarks import NO_WEIGHT, about_shared
 from alter.training.run import Run, better_stage, train
 from alter.training.trainer import better
 
@@ -264,3 +266,33 @@ def test_the_journal_shows_each_group_s_own_rate(tmp_path: Path) -> None:
     # A line is written after the schedule's step, so it shows the rate of the step to come.
     assert [line["heads"] for line in found] == pytest.approx([0.015, 0.01, 0.005, 0.0])
     assert [line["task_adapters"] for line in found] == pytest.approx([0.003, 0.002, 0.001, 0.0])
+
+
+@pytest.mark.parametrize(("rate", "warns"), [(1.0, True), (1e-6, False)])
+def test_a_gate_that_shuts_shared_adapters_off_is_told_with_the_rate_to_lower(tmp_path: Path, rate: float, warns: bool) -> None:
+    """The paper's gate network: after a stage 1 of the whole model its shared adapters, copies of the old FFN, do harm at first."""
+    settings = {
+        "preset": "alter",
+        "stages": {
+            "stage1": {"max_steps": 60, "learning_rates": {"adapters": 0.01, "backbone": 0.01, "heads": 0.01}},
+            "stage2": {"max_steps": 20, "learning_rates": {"gate": rate, "adapters": 1e-6}, "lr_scheduler_type": "constant"},
+        },
+    }
+    watch = Watch()
+    run = train(toy(tmp_path / "toy", settings=settings), output_dir=tmp_path / "run", observer=watch)
+    found = json.loads((run.folder / "gates.json").read_text(encoding="utf-8"))
+    most = max(weight for task in found["stages"]["stage2"] for site in task for weight in site[-2:])
+    assert (most <= NO_WEIGHT) == warns
+    told = [warning for warning in watch.warnings if "shared adapters" in warning]
+    assert len(told) == warns
+    assert all(one.startswith("stage2: the gate gives") and "stages.stage2.learning_rates.gate (1)" in one for one in told)
+
+
+def test_shared_adapters_that_nobody_trained_or_weighed_are_not_told_of(tmp_path: Path) -> None:
+    recipe = toy(tmp_path / "toy", tasks=("mood", "topic"), settings={"preset": "alter"})
+    off = [[[0.5, 0.5, 0.0, 0.0]], [[0.5, 0.5, 0.0, 0.0]]]
+    assert len(about_shared(recipe, "stage2", off)) == 1
+    assert about_shared(recipe, "stage1", off) == []
+    assert about_shared(recipe, "stage2", [off[0], [[0.5, 0.4, 0.1, 0.0]]]) == []
+    frozen = changed(recipe, {"stages": {"stage2": {"trains": ["gate", "heads"]}}})
+    assert about_shared(frozen, "stage2", off) == []

@@ -1,4 +1,4 @@
-"""What a run says of its rows before it trains on them."""
+"""What a run says of its rows before it trains on them, and of its gates afterwards."""
 
 from __future__ import annotations
 
@@ -16,6 +16,25 @@ def about_rows(recipe: Recipe, rows: Rows) -> list[str]:
     train, validation = rows.splits["train"], rows.splits["validation"]
     found = [labels_without_validation(spec, train[spec.name], validation[spec.name]) for spec in rows.specs]
     return settings_without_effect(recipe) + [warning for warnings in found for warning in warnings]
+
+
+NO_WEIGHT = 1e-3
+"""Shared adapters that no task gives more weight than this take no part, and get next to no gradient."""
+
+
+def about_shared(recipe: Recipe, stage: str, weights_TLE: Sequence[Sequence[Sequence[float]]]) -> list[str]:
+    """Return a warning where a stage trained shared adapters and its gate shut them off, on every task and at every site."""
+    settings, num_shared = recipe.stages[stage], recipe.mta.num_shared
+    if settings.router != "gate" or "shared_adapters" not in settings.trains or num_shared == 0:
+        return []
+    most = max((weight for task in weights_TLE for site in task for weight in site[-num_shared:]), default=1.0)
+    if most > NO_WEIGHT:
+        return []
+    return [
+        f"{stage}: the gate gives shared adapters a weight of {most:.5f} at most, on all tasks and sites: they take no part, and learned "
+        f"next to nothing. Its rate may be too high for what it reads: lower stages.{stage}.learning_rates.gate "
+        f"({settings.learning_rates.gate:g}) to a hundredth"
+    ]
 
 
 def about_cuts(recipe: Recipe, rows: Mapping[str, Sequence[Features]]) -> list[str]:

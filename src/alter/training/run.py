@@ -36,7 +36,7 @@ from alter.training.prepare import (
     read_rows,
 )
 from alter.training.records import score_and_record, stage_gates, write_gates
-from alter.training.remarks import about_rows
+from alter.training.remarks import about_rows, about_shared
 from alter.training.rundir import RESULTS, RunDirectory
 from alter.training.trainer import Trainer
 from alter.training.validation import better
@@ -135,6 +135,8 @@ def _train(recipe: Recipe, folder: Path, *, resume: bool, observer: Observer, st
     for stage in stages:
         trainer.restore(stage)
         gates[stage] = stage_gates(trainer.model, validation, codec=codec)
+        for warning in about_shared(recipe, stage, gates[stage]):
+            trainer.observer.warned(warning)
     trainer.restore(released)
     model = trainer.model
     config = equipped.config(model, recipe, rows)
