@@ -12,8 +12,8 @@ for preset in $presets; do
     for seed in $seeds; do
       run="$out/$domain-$preset${random:+-random}-seed$seed"
       resume=$([ -e "$run/recipe.yaml" ] && echo --resume || true)
-      # The generation recipe has no second stage of its own: here it gets its preset's.
-      second=""; [ "$domain" != generation ] || { second="mta.num_shared=2 mta.gate.kind=outputs"; [ "$preset" = alter ] || second="mta.num_shared=2 mta.gate.kind=task mta.gate.over=shared"; }
+      # The generation recipe has no second stage of its own, and rates for FFN copies: here it gets its preset's stage, and LoRAs theirs.
+      second=""; [ "$domain" != generation ] || { second="mta.num_shared=2 mta.gate.kind=outputs"; [ "$preset" = alter ] || second="mta.num_shared=2 mta.gate.kind=task mta.gate.over=shared stages.stage1.learning_rates.adapters=1e-3"; }
       python -m alter train "recipes/$domain.yaml" "preset=$preset" "seed=$seed" train.mixed_precision=auto stages.stage2.num_train_epochs=1 $second train.test_stages=released \
         ${random:+"model_name_or_path=$random"} ${EXTRA:-} --output-dir "$run" $resume
     done

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from comparison_tables import put
 
-from alter.comparing.statistics import spread
+from alter.comparing.statistics import delta_m, next_to_nothing, spread
 from alter.comparing.tables import millions
 from alter.comparison import ArmRun, Comparison, read_comparison
 from alter.reporting.words import NONE, number, spread_text
@@ -74,21 +74,10 @@ def less(comparisons: Sequence[Comparison], arm: str, against: str, split: str) 
 
 
 def gained(comparisons: Sequence[Comparison], arm: str) -> str:
-    """Return delta_m over one fine-tuned model a task on test rows, mean and s.d.: as `alter compare` has it, or of means of tasks."""
-    seeds = []
-    for mine, single in pairs(comparisons, arm, SINGLE).values():
-        tasks = _quotients(comparisons, arm)
-        of_seed = [
-            100 * (mine.splits["test"].tasks[task].score / single.splits["test"].tasks[task].score - 1) for task in sorted(tasks)
-        ]
-        seeds.append(statistics.fmean(of_seed))
-    return spread_text(spread(seeds), signed=True)
-
-
-def _quotients(comparisons: Sequence[Comparison], arm: str) -> set[str]:
-    """Return the tasks that delta_m is of: one fine-tuned model reaches 1 percent with every seed."""
-    runs = [single.splits["test"].tasks for _, single in pairs(comparisons, arm, SINGLE).values()]
-    return {task for task in runs[0] if all(tasks[task].score >= 1 for tasks in runs)}
+    """Return delta_m over one fine-tuned model a task on test rows, mean and s.d., as `alter compare` has it."""
+    both = [(one.splits["test"], two.splits["test"]) for one, two in pairs(comparisons, arm, SINGLE).values()]
+    faint = next_to_nothing(single for _, single in both)
+    return spread_text(spread([delta_m(mine, single, without=faint)[0] for mine, single in both]), signed=True)
 
 
 def tasks_above(comparisons: Sequence[Comparison], arm: str) -> str:

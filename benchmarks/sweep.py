@@ -91,8 +91,10 @@ def main() -> None:
             if "cross_fit" in given and whole is None:
                 raise SystemExit(f"{arm}: cross_fit weighs the adapters of a finished run: name its arm as stage1_of")
             if whole is not None and not (whole / "results.json").exists():
+                source = given["stage1_of"]
                 raise SystemExit(
-                    f"{arm} takes its stage 1 from {whole}, which has not ended: run --arm {given['stage1_of']} first"
+                    f"{arm} takes its stage 1 from {whole}, which is not there: run --arm {source} first (if {results} has a line of "
+                    f"it, that has to go)"
                 )
             if whole is not None and "cross_fit" not in given:
                 overrides.append(f"stage1_from={whole}")

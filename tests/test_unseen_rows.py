@@ -9,7 +9,7 @@ from types import ModuleType
 
 import pytest
 from tests.programs import load_program
-from tests.recipes import changed, toy
+from tests.recipes import changed, toy, write_recipe
 
 from alter.recipe import Recipe, resolve_recipe
 from alter.tasks.read import load_split
@@ -87,3 +87,15 @@ def test_cross_fitting_wants_plain_numbers(unseen_rows: ModuleType, tmp_path: Pa
     recipe = changed(capped(tmp_path / "toy", rate=0.1), {"mta": {"gate": {"kind": "task"}}})
     with pytest.raises(ValueError, match=r"set mta\.gate\.kind=table and mta\.num_shared=0"):
         unseen_rows.cross_fitted(recipe, 2, tmp_path)
+
+
+def test_an_arm_without_its_stage_1_says_what_to_run_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = write_recipe(tmp_path / "toy", tasks=("mood",))
+    arms = tmp_path / "arms.yaml"
+    arms.write_text(f"recipe: {recipe}\narms:\n  first: []\n  second: {{stage1_of: first, set: []}}\n", encoding="utf-8")
+    sweep = load_program("sweep.py")
+    monkeypatch.setattr("sys.argv", ["sweep.py", str(arms), "--output-dir", str(tmp_path / "out"), "--arm", "second"])
+    with pytest.raises(
+        SystemExit, match=r"second takes its stage 1 from .*first.seed0, which is not there: run --arm first first"
+    ):
+        sweep.main()

@@ -192,6 +192,8 @@ def test_an_own_arm_is_held_against_both_fine_tunings_and_the_recipe(recipe: Rec
     ]
     assert {arm for _, arm, _ in asked} == {"mine", recipe.preset}
     assert [arm for _, arm, _ in questions(recipe, ["multi-full", "mine"])] == ["mine"], "without the method, too"
+    for name in ("gate-mine", "peft-mine", "adapters-mine"):
+        assert [arm for _, arm, _ in questions(recipe, [recipe.preset, name])] == [name], "asked once, whatever it is called"
 
 
 def test_one_stage_asks_nothing_about_the_second() -> None:

@@ -109,6 +109,17 @@ def test_answers_are_those_of_the_arm_that_is_looked_at(tmp_path: Path) -> None:
     assert "alter-lite against multi-full: better (one seed), +2.0 points" in reading_of(report, "answers")
 
 
+@pytest.mark.parametrize("against", ["multi-full", "single-full"])
+def test_an_answer_of_another_arm_is_none_of_the_one_that_is_looked_at(tmp_path: Path, against: str) -> None:
+    """Case one: no run of the recipe, and the best variant is asked nothing. Case two: the recipe has no seed in common with `against`."""
+    best = ("stage1", hand("stage2", {0: 66.0})) if against == "multi-full" else ("alter-lite", hand("alter", {0: 66.0}))
+    arms = {against: hand("one-model", {1: 60.0}), best[0]: best[1], "mine": hand("own", {1: 55.0})}
+    report = gather([write_arms(tmp_path, arms, [asked(against, [-5.0]).model_copy(update={"arm": "mine"})])])
+    assert f"{best[0]}" in reading_of(report, "short")
+    assert "Against" not in reading_of(report, "short")
+    assert f"mine against {against}: worse (one seed), -5.0 points" in reading_of(report, "answers")
+
+
 # scores
 
 

@@ -145,6 +145,8 @@ def test_a_page_on_several_comparisons_links_to_each_in_every_section(tmp_path: 
         assert set(links) <= set(ids)
         assert links[f"scores-{number}"] == "Scores"
     assert 'href="#answers-2"' in navs[2]
+    names = re.findall(r'<nav aria-label="([^"]*)">', page)[1:]
+    assert [name.endswith(f"folder{number})") for number, name in enumerate(names, start=1)] == [True, True]
     assert len(re.findall("<nav ", to_html(gather(folders[:1])))) == 1
 
 
@@ -161,7 +163,7 @@ def test_a_browser_shows_the_page_without_a_scroll_bar_below(page: str, tmp_path
 @needs_chromium
 @pytest.mark.parametrize("width", [500, 1280])
 def test_a_browser_shows_the_page_light_or_dark_as_the_reader_has_it(page: str, tmp_path: Path, width: int) -> None:
-    """Pictures at two widths (a window is at least 500 wide): the ground is bright or dark, and in grey everything stands out from it."""
+    """Pictures at two widths (a window is at least 500 wide): the ground is bright or dark, and text stands out from it in grey."""
     (tmp_path / "report.html").write_text(page, encoding="utf-8")
     bright = {}
     for scheme, number in (("dark", 0), ("light", 1)):

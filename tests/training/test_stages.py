@@ -294,5 +294,8 @@ def test_shared_adapters_that_nobody_trained_or_weighed_are_not_told_of(tmp_path
     assert len(about_shared(recipe, "stage2", off)) == 1
     assert about_shared(recipe, "stage1", off) == []
     assert about_shared(recipe, "stage2", [off[0], [[0.5, 0.4, 0.1, 0.0]]]) == []
-    frozen = changed(recipe, {"stages": {"stage2": {"trains": ["gate", "heads"]}}})
-    assert about_shared(frozen, "stage2", off) == []
+    assert about_shared(recipe, "stage2", [off[0], [[0.5, 0.5, -0.1, 0.0]]]) == [], "weights of a table may be below zero"
+    assert about_shared(recipe, "stage2", [off[0], [[0.5, 0.5, float("nan"), 0.0]]]) == []
+    for trains in (["gate", "heads"], ["shared_adapters", "heads"]):
+        frozen = changed(recipe, {"stages": {"stage2": {"trains": trains}}})
+        assert about_shared(frozen, "stage2", off) == []

@@ -13,7 +13,7 @@ Question = tuple[str, str, str]
 
 def questions(recipe: Recipe, arms: Collection[str]) -> list[Question]:
     """Return (question, arm, the arm it is held against) of those questions whose arms are there."""
-    method = main_arm(recipe)
+    method, own = main_arm(recipe), own_of(arms)
     other = "alter" if method == "alter-lite" else "alter-lite"
     asked: list[Question] = [
         ("Is one model as good as one fine-tuned model a task?", method, "single-full"),
@@ -40,13 +40,15 @@ def questions(recipe: Recipe, arms: Collection[str]) -> list[Question]:
     asked += [
         (f"Is the recipe's gate better than {arm}?", method, arm)
         for arm in arms
-        if arm.startswith("gate-") or arm == "mutual-information"
+        if (arm.startswith("gate-") or arm == "mutual-information") and arm not in own
     ]
     asked.append(("Is it better than adapters at the sites that each task learns to need?", method, "taps"))
     asked.append(("Is it better than a random adapter at each step, averaged?", method, "adamix"))
     asked.append(("Is it better than adapters made of the task's embedding?", method, "hyperformer"))
-    asked += [(f"Is it better than {arm}?", method, arm) for arm in arms if arm.startswith(("peft-", "adapters-"))]
-    for arm in own_of(arms):
+    asked += [
+        (f"Is it better than {arm}?", method, arm) for arm in arms if arm.startswith(("peft-", "adapters-")) and arm not in own
+    ]
+    for arm in own:
         asked += [
             (f"Is {arm} better than one fine-tuned model a task?", arm, "single-full"),
             (f"Is {arm} better than one fine-tuned model for all tasks?", arm, "multi-full"),

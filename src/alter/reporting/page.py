@@ -33,7 +33,7 @@ def to_html(report: Report) -> str:
 
 
 def _parts(report: Report) -> list[tuple[str, list[tuple[str, str]]]]:
-    """Return, of a page on several comparisons, each one's title with (anchor, section title) of all that is said of it."""
+    """Return, of a page on several comparisons (and runs in none), each one's title with (anchor, section title) of all said of it."""
     found: dict[int, tuple[str, list[tuple[str, str]]]] = {}
     for section in report.sections:
         for block in section.blocks:

@@ -243,9 +243,18 @@ def labels_without_validation(spec: TaskSpec, train: Sequence[Example], validati
 
 
 def settings_without_effect(recipe: Recipe) -> list[str]:
-    """Return a warning for each task that asks for longer answers than the recipe allows; `train` says it too."""
+    """Return a warning for each task that asks for longer answers than the recipe allows, and stage that trains what is not there.
+
+    `train` says it too.
+    """
     most = recipe.max_target_length
-    return [
+    none_shared = [
+        f"stages.{name}.trains names shared_adapters, but mta.num_shared is 0, so there are none; set mta.num_shared: 2 and a gate that "
+        f"weighs them (mta.gate.kind: {'outputs' if recipe.preset == 'alter' else 'task'}), or leave the group out"
+        for name, stage in recipe.stages.items()
+        if "shared_adapters" in stage.trains and recipe.mta.num_shared == 0 and recipe.mta.sites != "none"
+    ]
+    return none_shared + [
         f"task '{spec.name}': generation.max_new_tokens is {spec.generation.max_new_tokens}, but max_target_length is {most}, so its "
         f"answers end after {counted(most, 'token')}; raise max_target_length, or lower max_new_tokens"
         for spec in recipe.tasks

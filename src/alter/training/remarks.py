@@ -25,15 +25,16 @@ NO_WEIGHT = 1e-3
 def about_shared(recipe: Recipe, stage: str, weights_TLE: Sequence[Sequence[Sequence[float]]]) -> list[str]:
     """Return a warning where a stage trained shared adapters and its gate shut them off, on every task and at every site."""
     settings, num_shared = recipe.stages[stage], recipe.mta.num_shared
-    if settings.router != "gate" or "shared_adapters" not in settings.trains or num_shared == 0:
+    if settings.router != "gate" or not {"gate", "shared_adapters"} <= set(settings.trains) or num_shared == 0:
         return []
-    most = max((weight for task in weights_TLE for site in task for weight in site[-num_shared:]), default=1.0)
-    if most > NO_WEIGHT:
+    weights = [abs(weight) for task in weights_TLE for site in task for weight in site[-num_shared:]]
+    if not weights or not all(weight <= NO_WEIGHT for weight in weights):  # so that NaN is not said to be nothing
         return []
+    most = max(weights)
     return [
         f"{stage}: the gate gives shared adapters a weight of {most:.5f} at most, on all tasks and sites: they take no part, and learned "
-        f"next to nothing. Its rate may be too high for what it reads: lower stages.{stage}.learning_rates.gate "
-        f"({settings.learning_rates.gate:g}) to a hundredth"
+        f"next to nothing. Give the epochs to stage 1 (stages.stage2: null), or, where the gate's rate is too high for what it reads, "
+        f"lower stages.{stage}.learning_rates.gate ({settings.learning_rates.gate:g})"
     ]
 
 

@@ -49,14 +49,27 @@ def sections_of(parts: Sequence[Part]) -> list[Section]:
     return [section for key, title, pieces in made if (section := _section(key, title, pieces)) is not None]
 
 
+def _apart(titles: Sequence[str], position: int, part: Part) -> str:
+    """Return a part's title, with its folder where another part has the same one."""
+    title = titles[position]
+    return title if titles.count(title) == 1 else f"{title} ({', '.join(map(str, part.folders))})"
+
+
 def _section(key: str, title: str, pieces: Sequence[tuple[Part, Piece | None]]) -> Section | None:
     found = [(part, piece) for part, piece in pieces if piece is not None]
     if not found:
         return None
     if len(pieces) == 1:
         return Section(key=key, title=title, reading=found[0][1].reading, blocks=found[0][1].blocks)
+    titles = [capital(part.title) for part, _ in pieces]
     folds = [
-        Fold(title=capital(part.title), reading=piece.reading, blocks=piece.blocks, is_open=True, anchor=f"{key}-{number}")
+        Fold(
+            title=_apart(titles, number - 1, part),
+            reading=piece.reading,
+            blocks=piece.blocks,
+            is_open=True,
+            anchor=f"{key}-{number}",
+        )
         for number, (part, piece) in enumerate(pieces, start=1)
         if piece is not None and (piece.reading or piece.blocks)
     ]

@@ -22,7 +22,7 @@ def piece(part: Part) -> Piece | None:
     said = []
     for arm in part.close:
         why = [] if _is_recipe(arm, part) else [part.closely]
-        said += [*why, *_score(arm, part), *_answers(part), *_stage(arm), *_cost(arm, part)]
+        said += [*why, *_score(arm, part), *_answers(arm, part), *_stage(arm), *_cost(arm, part)]
     return Piece(reading=said or ["No arm was scored."])
 
 
@@ -44,9 +44,9 @@ def _score(arm: Arm, part: Part) -> list[str]:
     return [f"{who} has an average of {spread_text(found.average)} percent on {split} rows ({over})."]
 
 
-def _answers(part: Part) -> list[str]:
-    """Answer the first questions; an arm that was not run is not asked about."""
-    asked = [one for name in FIRST if (one := question_against(part, name)) is not None]
+def _answers(arm: Arm, part: Part) -> list[str]:
+    """Answer the first questions that are asked of this arm; an arm that was not run is not asked about."""
+    asked = [one for name in FIRST if (one := question_against(part, name)) is not None and one.arm == arm.name]
     arms = {arm.name: arm for arm in part.arms}
     return [f"Against {one.against}{_what(arms.get(one.against), arms.get(one.arm), one.split)}: {told(one)}." for one in asked]
 
