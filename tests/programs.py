@@ -17,6 +17,7 @@ def load_program(path: str) -> ModuleType:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.path.insert(0, str(BENCHMARKS / Path(path).parent))  # as it is where Python runs a program: they import each other
+    sys.modules[spec.name] = module  # dataclasses look their module up there
     try:
         spec.loader.exec_module(module)
     finally:
