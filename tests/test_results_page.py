@@ -14,7 +14,17 @@ from alter.reporting.run import gather
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
-DOMAINS = ("social", "social-1000", "nlu", "assistant", "generation", "generation-more", "social-more", "nlu-more", "assistant-more")
+DOMAINS = (
+    "social",
+    "social-1000",
+    "nlu",
+    "assistant",
+    "generation",
+    "generation-more",
+    "social-more",
+    "nlu-more",
+    "assistant-more",
+)
 
 
 @pytest.fixture(scope="module")

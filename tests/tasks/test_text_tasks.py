@@ -287,7 +287,7 @@ class TestValidate:
             "validation": str(written(folder / "validation.jsonl", [{"text": "held out", "target": "held"}])),
         }
         task = TaskSpec.model_validate({"name": "headline", "kind": "generation", "source": source, **settings})
-        return Recipe.model_construct(name="r", model_name_or_path="m", tasks=[task])
+        return Recipe.model_construct(name="r", model_name_or_path="m", stages={}, tasks=[task])
 
     def test_a_generation_is_summed_up_with_three_examples(self, tmp_path: Path) -> None:
         rows = [{"text": f"text {number}", "target": f"target {number}"} for number in range(5)]

@@ -32,7 +32,9 @@ def recipe(*tasks: dict[str, Any]) -> Recipe:
             held_out = [("held out", 1.0)] if task.get("kind") == "regression" else [("held out", "x"), ("held out too", "y")]
             folder = Path(source.get("train") or source["test"]).parent
             source["validation"] = rows_file(folder / f"held-out-{len(held_out)}.jsonl", labelled(*held_out))
-    return Recipe.model_construct(name="r", model_name_or_path="m", tasks=[TaskSpec.model_validate(task) for task in tasks])
+    return Recipe.model_construct(
+        name="r", model_name_or_path="m", stages={}, tasks=[TaskSpec.model_validate(task) for task in tasks]
+    )
 
 
 def labelled(*pairs: tuple[str, object], **extra: object) -> list[dict[str, Any]]:

@@ -11,6 +11,7 @@ from tests.recipes import changed, journal, steps, toy
 from alter.backbones._load import base_fingerprint, load_base
 from alter.recipe import Recipe, StageSettings
 from alter.results import SplitScores, StageResult
+from alter.tasks.validate import settings_without_effect
 from alter.tensors import load_tensors
 from alter.training.observer import Silent
 from alter.training.optim import build_schedule
@@ -299,3 +300,17 @@ def test_shared_adapters_that_nobody_trained_or_weighed_are_not_told_of(tmp_path
     for trains in (["gate", "heads"], ["shared_adapters", "heads"]):
         frozen = changed(recipe, {"stages": {"stage2": {"trains": trains}}})
         assert about_shared(frozen, "stage2", off) == []
+
+
+@pytest.mark.parametrize("preset", ["alter-lite", "alter"])
+def test_a_stage_that_trains_shared_adapters_where_there_are_none_is_told(tmp_path: Path, preset: str) -> None:
+    none = {"num_shared": 0, "gate": {"kind": "task", "over": "all"}}
+    settings = {"preset": preset, "mta": none, "stages": {"stage1": {"max_steps": 1}, "stage2": {"max_steps": 1}}}
+    recipe = toy(tmp_path / "toy", tasks=("mood", "topic"), settings=settings)
+    [warning] = settings_without_effect(recipe)
+    assert warning.startswith("stages.stage2.trains names shared_adapters, but mta.num_shared is 0")
+    assert ("mta.gate.kind: outputs" if preset == "alter" else "mta.gate.kind: task") in warning
+    watch = Watch()
+    train(recipe, output_dir=tmp_path / "run", observer=watch)
+    assert warning in watch.warnings
+    assert settings_without_effect(changed(recipe, {"stages": {"stage2": {"trains": ["gate", "heads"]}}})) == []
